@@ -97,7 +97,7 @@ class Query:
         )
         seconds = time.monotonic() - start
         described = save_answers(folder or run.exports / "query", engine, answers, names)
-        guess = engine.metres if not scene.metric and engine.measured else None
+        guess = None if scene.metric else engine.metres
         result = {"run": run.folder, "metric": scene.metric, "unit": scene.unit,
                   "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
                   "query_seconds": seconds, "answers": described}  # fmt: skip
@@ -113,7 +113,7 @@ class Query:
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
         if guess is not None and any(answer.instances for answer in answers):
-            estimate = f"The capture has no scale. Judging by the sizes of its objects, a unit is about {guess:.2g} m"
+            estimate = f"The capture has no scale. If its cameras were held by hand, a unit is about {guess:.2g} m"
             hint = f"{estimate} (set it with ovseg3d train --scale {guess:.2g})."
             console.print(hint, markup=False, soft_wrap=True)
         return result

@@ -117,11 +117,12 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
     appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
     masks = segmented(scene, features)
-    structure, said = StructureConfig(layout=config.semantics.layout), None
+    structure, said, metres = StructureConfig(layout=config.semantics.layout), None, scene.metres_per_unit
 
     def proposed(made: Superpoints) -> Proposals | None:
-        nonlocal said
-        said = segment(surface, room_scale(scene, surface.up, made.floor))
+        nonlocal said, metres
+        room = room_scale(scene, surface.up, made.floor)
+        said, metres = segment(surface, room), metres or room
         return None if said is None else proposals_of(said)
 
     grouped = find_instances(
@@ -142,7 +143,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     pieces, planes = instances.ids.astype(np.int32), instances.layout.astype(np.int8)
     learnt = SemanticScene(
         surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
-        planes, pieces, known.instance_crops, None if said is None else said.describe(pieces)[1:],
+        planes, pieces, known.instance_crops, None if said is None else said.describe(pieces)[1:], metres,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # only now, since a run stopped before continues from it

@@ -2,7 +2,7 @@
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
                              optional: plane (layout), pieces, instance_crops, shapes
-                             header: the encoder's id, weight hash and logit scale; up, metric
+                             header: the encoder's id, weight hash and logit scale; up, metric, metres_per_unit
 
 Vectors are stored as float16. After the method LERF features depend on a size: the file holds `sized.*` instead of the
 vectors, which are computed from them. Nothing in the file can run code, and all that is read is checked.
@@ -78,6 +78,8 @@ class SemanticScene:
     shapes: Float[np.ndarray, "pieces text"] | None = None
     """What the detection head says of their shapes, in the same order: unit vectors, or zero, of the built-in CLIP's
     joint space, whatever the run's encoder; None: not computed."""
+    metres_per_unit: float | None = None
+    """Stated by the capture, or estimated from the height of its cameras above the floor; None: not known."""
 
     @property
     def piece(self) -> Int[np.ndarray, " points"]:
@@ -200,6 +202,7 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
         "left_out": scene.basis.left_out,
         "up": surface.up.tolist(),
         "metric": surface.metric,
+        "metres_per_unit": scene.metres_per_unit,
     }
     path = folder / FILE
 
@@ -245,10 +248,19 @@ def load_semantics(folder: Path) -> SemanticScene:
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
             found["agreement"].astype(np.float32), found["instance"], _facts(**facts["encoder"]), sized, plane,
-            pieces, instance_crops, shapes,
+            pieces, instance_crops, shapes, _scale(facts.get("metres_per_unit")),
         )  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
+
+
+def _scale(metres_per_unit: Any) -> float | None:
+    if metres_per_unit is None:
+        return None
+    scale = float(metres_per_unit)
+    if not 0 < scale < np.inf:
+        raise ValueError(f"a scale of {scale:g}")
+    return scale
 
 
 def _facts(name: Any, id: Any, weight_hash: Any, logit_scale: Any) -> EncoderFacts:

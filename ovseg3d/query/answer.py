@@ -87,7 +87,7 @@ class Answer:
     score: float
     """Score of presence, 0 to 1 (see `presence`)."""
     probability: float | None
-    """Calibrated probability of presence. None: the encoder has no calibration for these criteria, sizes are unknown,
+    """Calibrated probability of presence. None: the encoder has no calibration for these criteria, there is no room,
     or instances have no crops."""
     calibrated: bool
     threshold: float

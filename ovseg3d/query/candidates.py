@@ -1,8 +1,7 @@
 """Candidates for what a phrase names: instances, rejected fragments, layout planes, and neighbourhoods of points.
 
-Neighbourhoods cover objects that were not separated from their support. A neighbourhood is `POINTS` neighbouring
-surface points of one instance or plane. It is left out if many of them are not, or if photos contradict each other
-about them as much as an odd photo contradicts the others (`lift.ODD`).
+Neighbourhoods cover objects that were not separated from their support. A neighbourhood is a surface point and those of
+the `POINTS` nearest to it that are of the same instance or plane.
 The vector of an instance or fragment is the embedding of its crops (see `instances.crops`), if it has any: lifted
 features are blurred over cells of the photos.
 """
@@ -15,14 +14,11 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
-from ovseg3d.points.lift import ODD
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.hubness import groups_of
 
 POINTS = 16
 """Most points of a neighbourhood; one lies around every 16th surface point, so that together they cover the surface."""
-MIN_PURITY = 0.7
-"""Least share of a neighbourhood on the instance or plane of its middle point; other points are left out."""
 LEVEL_COUNT = 4
 """Number of candidates with cosine 0 that are added to the mean of `levels`: alone in a scene, an object would be no
 nearer to its name than usual."""
@@ -49,10 +45,6 @@ class Candidates:
         _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
         middle, near = neighbourhoods(semantics.surface.xyz, semantics.tree)
         alike = groups[near] == groups[middle][:, None]
-        agreed = semantics.agreement[near].mean(1) >= ODD * float(np.median(semantics.agreement))
-        kept = (alike.mean(1) >= MIN_PURITY) & agreed
-        kept |= not (kept.any() or len(first))  # there is at least one candidate
-        middle, near, alike = middle[kept], near[kept], alike[kept]
         place, _ = np.nonzero(alike)
         rows = np.concatenate([row, len(first) + place])
         points = np.concatenate([grouped, near[alike]])
@@ -75,10 +67,6 @@ class Candidates:
     def levels(self, cosines: Float[np.ndarray, "candidates texts"]) -> Float[np.ndarray, " texts"]:
         """The mean cosine of each text over instances and planes."""
         return cosines[: self.group_count].sum(0) / (self.group_count + LEVEL_COUNT)
-
-    def points(self, candidate: int) -> Int[np.ndarray, " members"]:
-        """Indices of a candidate's points."""
-        return self.members.indices[self.members.indptr[candidate] : self.members.indptr[candidate + 1]]
 
     def at_points(self, values: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " points"]:
         """The largest of the values, at least 0, of the candidates that hold each point.

@@ -57,5 +57,11 @@ class RunContext:
             return None
         try:
             return self.run.transform()[1]
-        except RunError:  # sizes are optional
+        except RunError:  # a scale is optional
             return None
+
+    @property
+    def metres(self) -> float | None:
+        """Metres per input unit: stated, else estimated from the height of the cameras above the floor when the
+        semantics were made; None: not known."""
+        return self.semantics.metres_per_unit if self.stated_metres is None else self.stated_metres

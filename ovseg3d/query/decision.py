@@ -87,7 +87,7 @@ class Decision:
             return None, None
         if self.kept_calibration is not None:
             return seen.score, "labels"
-        if self._card is None or not (self._similarity.prior.on and self._similarity.sizes.measured):
+        if self._card is None or not self._similarity.prior.on:
             return None, None
         return self._card.probability(seen.score), "encoder"
 

@@ -10,9 +10,22 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ovseg3d.features.maps import normalise
-from ovseg3d.query.sizes import SIZES
 
-DEFAULT_VOCABULARY = ("floor", "wall", "ceiling", *SIZES)
+_WORDS = """
+door; window; curtain; blinds; rug; carpet; stairs; column; radiator; fireplace; light switch; power socket; bed;
+bunk bed; crib; mattress; pillow; blanket; sofa; armchair; chair; office chair; stool; bench; ottoman; cushion;
+table; coffee table; desk; counter; night stand; dresser; wardrobe; cabinet; cupboard; shelf; bookshelf; chest;
+drawer; coat rack; refrigerator; oven; stove; microwave; dishwasher; washing machine; toaster; kettle; coffee maker;
+sink; tap; toilet; bathtub; shower; mirror; towel; soap; toothbrush; toilet paper; lamp; floor lamp; ceiling light;
+candle; fan; heater; air conditioner; television; monitor; computer; laptop; keyboard; mouse; printer; speaker;
+headphones; telephone; camera; remote control; cable; picture; poster; painting; clock; calendar; whiteboard; vase;
+plant; flowers; statue; basket; bin; bucket; box; bag; suitcase; backpack; umbrella; hat; coat; shirt; trousers;
+shoe; slipper; bottle; jar; can; mug; cup; glass; bowl; plate; pan; pot; teapot; knife; fork; spoon; chopping board;
+tray; book; magazine; newspaper; paper; pen; scissors; tape; toy; teddy bear; doll; ball; game; guitar; piano; drum;
+bicycle; scooter; skateboard; helmet; dumbbell; ladder; broom; vacuum cleaner; iron; ironing board; tool box;
+hammer; apple; banana; orange; bread; cake; cat; dog; person
+"""
+DEFAULT_VOCABULARY = ("floor", "wall", "ceiling", *(word.strip() for word in _WORDS.split(";")))
 SYNONYM_COSINE = 0.5
 """Least cosine of near synonyms."""
 

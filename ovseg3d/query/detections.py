@@ -14,7 +14,6 @@ from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detecto
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.matching import detections_of
-from ovseg3d.query.size_prior import SizePrior
 
 MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
@@ -27,12 +26,11 @@ class DetectionModel:
 
     Args:
         context: of the run.
-        sizes: its scale, where the capture does not state it.
         labels: names detections.
     """
 
-    def __init__(self, context: RunContext, sizes: SizePrior, labels: LabelModel) -> None:
-        self._context, self._sizes, self._labels = context, sizes, labels
+    def __init__(self, context: RunContext, labels: LabelModel) -> None:
+        self._context, self._labels = context, labels
         self._found: dict[tuple[Detector, float | None], DetectedScene] = {}
 
     def detect(self, detector: Detector | None = None, metres_per_unit: float | None = None) -> DetectedScene:
@@ -41,12 +39,12 @@ class DetectionModel:
 
         Args:
             detector: by default one with the shipped weights.
-            metres_per_unit: None: the scene's, or what the sizes of its instances say.
+            metres_per_unit: None: the scene's, stated or estimated (see `RunContext.metres`).
 
         Raises:
             ConfigError: the surface has too few points.
         """
-        detector, metres = detector or Detector(), metres_per_unit or self._sizes.metres
+        detector, metres = detector or Detector(), metres_per_unit or self._context.metres
         if (detector, metres) not in self._found:
             semantics = self._context.semantics
             x, y, z = (float(v) for v in semantics.surface.up / np.linalg.norm(semantics.surface.up))

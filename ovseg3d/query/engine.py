@@ -64,7 +64,7 @@ class QueryEngine:
         self.similarity = SimilarityModel(self.context, self.texts)
         self.decision = Decision(self.similarity, self.vocabulary)
         self.label_model = LabelModel(self.similarity)
-        self.detections = DetectionModel(self.context, self.similarity.sizes, self.label_model)
+        self.detections = DetectionModel(self.context, self.label_model)
         self.relations = RelationModel(self.similarity, self.decision, self.label_model, self.detections)
         self.views = ViewCache(self.context, device, backend)
 
@@ -251,21 +251,12 @@ class QueryEngine:
         """
         return self.detections.named(phrases, detector, metres_per_unit)
 
-    # -- sizes -------------------------------------------------------------------------------------------------
+    # -- scale -------------------------------------------------------------------------------------------------
 
     @property
     def metres(self) -> float | None:
-        """Metres per input unit, stated or estimated; see `SizePrior.metres`."""
-        return self.similarity.sizes.metres
-
-    @property
-    def measured(self) -> bool:
-        """Whether the sizes of the instances are known in metres; true without instances."""
-        return self.similarity.sizes.measured
-
-    def guess_metres(self, phrases: Sequence[str] = ()) -> float | None:
-        """Metres per input unit, estimated from the appearance of instances; see `SizePrior.guess_metres`."""
-        return self.similarity.sizes.guess_metres(phrases)
+        """Metres per input unit, stated or estimated; see `RunContext.metres`."""
+        return self.context.metres
 
     # -- views -------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ phrase with itself at other instances first. With the encoder's logit scale s,
     log p(instance | phrase) = s (cosine - peak),    peak = 1/s log sum over instances w exp(s cosine)
 
 where w is the root of an instance's size, so that fragments do not determine peaks. A phrase's cosines are shifted by
-`STRENGTH` of the difference between its peak and the mean peak of the known phrases. Other phrases of a list are
-shifted down only: a phrase that is nowhere must not be raised. So are canonical phrases, where a list contains all
-known ones.
+the difference between its peak and the mean peak of the known phrases. Other phrases of a list are shifted down only: a
+phrase that is nowhere must not be raised. So are canonical phrases, where a list contains all known ones.
 
 Planes of the layout that a phrase names (see `layout_prior`) are left out; others count as instances, since a list may
 say "sand" for a floor.
@@ -20,9 +19,6 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import logsumexp
 
 from ovseg3d.instances.layout import NONE
-
-STRENGTH = 0.7
-"""Share of the difference of peaks that is corrected."""
 
 
 def groups_of(
@@ -70,4 +66,4 @@ def shifts(
         known: whether it is known to be in the scene.
         level: mean peak of the known phrases.
     """
-    return STRENGTH * np.where(known, level - own, np.minimum(level - own, 0.0))
+    return np.where(known, level - own, np.minimum(level - own, 0.0))

@@ -2,11 +2,12 @@
 
 With the encoder's logit scale s, a candidate (see `candidates`) gives a text
 
-    logit = LOGIT_SHARE s (cosine - level) + l
+    logit = LOGIT_SHARE (s (cosine - level) + l)
 
 `level` is the mean cosine of the text over the scene's instances and planes. Some texts are near to everything
 ("hubs"); what counts is how much nearer a candidate is than the others (local centring, Hara et al. 2015). l are the
-log odds of rooms (`room_prior`). LOGIT_SHARE is below 1, because lifted features are blurred.
+log odds of rooms (`room_prior`). LOGIT_SHARE is below 1, because lifted features are blurred, and what a shape says is
+not independent of them.
 
 The phrase has the prior probability `PRIOR`; its n alternatives share the rest equally:
 
@@ -26,8 +27,8 @@ from jaxtyping import Float
 from scipy.special import expit, logsumexp
 
 LOGIT_SHARE = 0.7
-"""Factor of the encoder's logit scale."""
-PRIOR = 0.06
+"""Factor of all evidence: an inverse temperature."""
+PRIOR = 0.065
 """Prior probability that a candidate is what the phrase names."""
 TIE = 1e-9
 """A tie with a negative stays below odds of 1."""

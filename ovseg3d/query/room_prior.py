@@ -1,5 +1,5 @@
-"""Priors of rooms, in one plug-in that only adds log odds to names: what planes are, how large objects are, and what
-their shapes look like to the detection head.
+"""Priors of rooms, in one plug-in that only adds log odds to names: what planes are, and what the detection head says
+of shapes.
 
 It is on if the run's planes make a room, or if the user says so (`--layout`). Without it floor and wall are words like
 others.
@@ -13,15 +13,7 @@ from jaxtyping import Float, Int
 from ovseg3d.instances.layout import NONE
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.layout_prior import layout_log_odds, plane_of
-from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.shape_prior import ShapePrior
-from ovseg3d.query.size_prior import SizePrior
-
-SIZE_WEIGHT, LISTED_SIZES = 0.5, 0.3
-"""Weights of the log odds of sizes beside the encoder's logits, for single phrases and for closed lists; chosen on
-development rooms. With one weight of 0.5 closed lists lose 4 points of mIoU in playroom."""
-SHAPE_WEIGHT = 0.5
-"""The same of shapes."""
 
 
 class RoomPrior:
@@ -29,12 +21,11 @@ class RoomPrior:
 
     Args:
         context: of the run.
-        texts: of its encoder.
     """
 
-    def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
+    def __init__(self, context: RunContext) -> None:
         plane, layout = context.semantics.plane, context.run.config.semantics.layout
-        self.sizes, self.shapes = SizePrior(context, texts), ShapePrior(context.semantics)
+        self.shapes = ShapePrior(context.semantics)
         self.on = layout == "indoor" or (layout == "auto" and plane is not None and bool((plane != NONE).any()))
 
     def plane_of(self, phrase: str) -> int:
@@ -46,20 +37,15 @@ class RoomPrior:
         phrases: Sequence[str],
         plane: Int[np.ndarray, " points"] | None,
         piece: Int[np.ndarray, " points"],
-        free: Sequence[str] = (),
-        sizes: float = SIZE_WEIGHT,
     ) -> Float[np.ndarray, "points phrases"]:
-        """Log odds of names at points, candidates or pixels.
+        """Log odds of names at points, candidates or pixels, the same for single phrases and closed lists.
 
         Args:
             phrases: one for each column.
             plane: FLOOR, CEILING, WALL or NONE; None: no layout was estimated.
             piece: instance or rejected fragment, from 1; 0 for none.
-            free: as for `SizePrior.log_odds`.
-            sizes: weight of the sizes.
         """
         if not self.on:
             return np.zeros((len(piece), len(phrases)), np.float32)
-        told = sizes * self.sizes.log_odds(phrases, free) + SHAPE_WEIGHT * self.shapes.log_odds(phrases)
-        odds = told.astype(np.float32)[piece]
+        odds = self.shapes.log_odds(phrases).astype(np.float32)[piece]
         return odds if plane is None else odds + layout_log_odds(phrases, plane, piece)

@@ -50,7 +50,7 @@ class SceneDecision:
         plain = self._texts.canonical if criteria.canonical is None else tuple(criteria.canonical)
         negatives = tuple(criteria.negatives)
         asked = ((phrase,), named, plain, negatives)
-        own, beside, canonical_logits, excluded = self.logits(*asked, free=(*plain, *negatives))
+        own, beside, canonical_logits, excluded = self.logits(*asked)
         own, alternatives_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
         if everyday:
             allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
@@ -68,21 +68,18 @@ class SceneDecision:
             alternative = free[int(likely.argmax())]
         return Verdict(score, found, alternative)
 
-    def logits(
-        self, *groups: tuple[str, ...], free: tuple[str, ...] = ()
-    ) -> list[Float[np.ndarray, "candidates phrases"]]:
+    def logits(self, *groups: tuple[str, ...]) -> list[Float[np.ndarray, "candidates phrases"]]:
         """Logits of candidates for each group of phrases, up to a constant of each candidate (see `presence`).
 
         Args:
             groups: phrases.
-            free: as for `RoomPrior.log_odds`.
         """
         phrases = tuple(chain.from_iterable(groups))
         semantics, texts = self.candidates.scene, self._texts.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
         scale, nearer = semantics.encoder.logit_scale, cosines - self.candidates.levels(cosines)
-        room = self._similarity.prior.log_odds(phrases, semantics.plane, semantics.piece, free)
-        return np.split(LOGIT_SHARE * scale * nearer + room, np.cumsum([len(group) for group in groups])[:-1], axis=1)
+        room = self._similarity.prior.log_odds(phrases, semantics.plane, semantics.piece)
+        return np.split(LOGIT_SHARE * (scale * nearer + room), np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     @cached_property
     def _everyday_shares(self) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates words"]]:

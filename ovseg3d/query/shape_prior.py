@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy.special import log_softmax
 
 from ovseg3d.encoders import load_clip
+from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.errors import EncoderError
 from ovseg3d.heads.detection import Detector, Names
 from ovseg3d.heads.detection.losses import TEXT_SCALE
@@ -39,7 +40,7 @@ class ShapePrior:
 
     def log_odds(self, phrases: Sequence[str]) -> Float[np.ndarray, "instances phrases"]:
         """Log odds of names, given the shapes of instances. Zero for floor, walls and ceiling, and for LERF's method,
-        as sizes are.
+        which stays free of them.
 
         Args:
             phrases: the names.
@@ -52,7 +53,7 @@ class ShapePrior:
             return odds
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]
         if new:
-            near = self._kinds.vectors @ _encoded(new).T
+            near = self._kinds.vectors @ self._encoded(new).T
             told = np.where(near.max(0) >= SYNONYM, self._of_kinds[:, near.argmax(0)], 0.0)
             self._columns |= dict(zip(new, told.T))
         for k, phrase in enumerate(phrases):
@@ -78,13 +79,15 @@ class ShapePrior:
         share = log_softmax(logits, axis=1) + np.log(logits.shape[1])
         return np.logaddexp(np.log(1 - UNKNOWN) + share, np.log(UNKNOWN))
 
+    @cached_property
+    def _clip(self) -> TextImageEncoder:
+        return load_clip("builtin")
 
-def _encoded(phrases: Sequence[str]) -> Float[np.ndarray, "phrases text"]:
-    """Vectors of phrases by the built-in CLIP; zero, so that it means no kind, where a phrase is too long for it."""
-    clip = load_clip("builtin")
-    try:
-        return clip.encode_text(list(phrases)).numpy()
-    except EncoderError:
-        if len(phrases) == 1:
-            return np.zeros((1, clip.dim), np.float32)
-        return np.concatenate([_encoded([phrase]) for phrase in phrases])
+    def _encoded(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases text"]:
+        """Vectors of phrases by the built-in CLIP; zero, so that it means no kind, if a phrase is too long for it."""
+        try:
+            return self._clip.encode_text(list(phrases)).numpy()
+        except EncoderError:
+            if len(phrases) == 1:
+                return np.zeros((1, self._clip.dim), np.float32)
+            return np.concatenate([self._encoded([phrase]) for phrase in phrases])

@@ -16,7 +16,7 @@ from ovseg3d.query.context import RunContext
 from ovseg3d.query.hubness import group_means, groups_of, peaks, shifts
 from ovseg3d.query.phrase_encoder import PhraseEncoder
 from ovseg3d.query.relevancy import SHARPNESS, relevancy
-from ovseg3d.query.room_prior import LISTED_SIZES, RoomPrior
+from ovseg3d.query.room_prior import RoomPrior
 
 
 class SimilarityModel:
@@ -29,8 +29,7 @@ class SimilarityModel:
 
     def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         self.context, self.semantics, self.texts = context, context.semantics, texts
-        self.prior = RoomPrior(context, texts)
-        self.sizes = self.prior.sizes
+        self.prior = RoomPrior(context)
         self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
 
     def relevancy(
@@ -84,10 +83,10 @@ class SimilarityModel:
         if not self.prior.on:
             return own, beside
         scale = np.float32(self.semantics.encoder.logit_scale)
-        own = own + self.prior.log_odds(phrases, of.plane, of.instance, sizes=LISTED_SIZES) / scale
+        own = own + self.prior.log_odds(phrases, of.plane, of.instance) / scale
         if of.sized is not None:  # with LERF's features, `own` are margins from which others are subtracted already
             return own, beside
-        return own, beside + self.prior.log_odds(others, of.plane, of.instance, others, LISTED_SIZES) / scale
+        return own, beside + self.prior.log_odds(others, of.plane, of.instance) / scale
 
     def _shifts(self, phrases: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, " phrases"]:
         """See `hubness.shifts`."""

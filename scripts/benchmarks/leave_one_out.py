@@ -15,12 +15,14 @@ import shutil
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from unittest.mock import patch
 
 import numpy as np
 import tyro
+from scipy.special import expit
 
 from ovseg3d.errors import RunError
 from ovseg3d.evaluate.absence import absence_scores, absent_phrases
@@ -33,11 +35,12 @@ from ovseg3d.evaluate.protocols import Evaluator
 from ovseg3d.files import read_json, write_json
 from ovseg3d.pipeline import semantics
 from ovseg3d.pipeline.train import train_scene
+from ovseg3d.points.lift import LiftConfig
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.answer import THRESHOLD
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.engine import QueryEngine
-from ovseg3d.query.size_prior import SizePrior
+from ovseg3d.query.shape_prior import ShapePrior
 from ovseg3d.session import load
 from scripts.benchmarks.answers import LABELS, absence, boxes, in_3d
 from scripts.start import start
@@ -45,7 +48,7 @@ from scripts.start import start
 COLUMNS = ("points", "phrases", "recall", "precision", "present", "refused")
 Row = dict[str, float]
 
-_all_candidates, _size_odds = Candidates.of, SizePrior.log_odds
+_all_candidates, _shape_odds = Candidates.of, ShapePrior.log_odds
 
 
 def groups_only(scene: SemanticScene) -> Candidates:
@@ -60,8 +63,14 @@ def without_crops(scene: SemanticScene) -> Candidates:
     return _all_candidates(replace(scene, instance_crops=None))
 
 
+def without_fragments(scene: SemanticScene) -> Candidates:
+    """The candidates of a scene without rejected fragments."""
+    return _all_candidates(replace(scene, pieces=None))
+
+
 _SUPERPOINTS, _PIPELINE, _QUERY = "ovseg3d.instances.superpoints", "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
+    "agreement of photos": {f"{_PIPELINE}.LiftConfig": partial(LiftConfig, rounds=0)},
     "smoothing": {f"{_PIPELINE}.smooth": lambda vectors, *_: vectors},
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
     "proposals of the head": {f"{_PIPELINE}.segment": lambda *_: None},  # and names by shape
@@ -69,12 +78,15 @@ INSTANCES: dict[str, dict[str, Any]] = {
 """What replaces each stage of the surface's features and instances."""
 ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.similarity.shifts": lambda own, *_: np.zeros(len(own))},
-    "size prior": {f"{_QUERY}.size_prior.SizePrior.log_odds": lambda *given, **free: 0 * _size_odds(*given, **free)},
-    "names by shape": {f"{_QUERY}.room_prior.SHAPE_WEIGHT": 0.0},
+    "names by shape": {f"{_QUERY}.shape_prior.ShapePrior.log_odds": lambda *given: 0 * _shape_odds(*given)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
     "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
     "instance crops of candidates": {f"{_QUERY}.scene_decision.Candidates.of": without_crops},
     "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},
+    "rejected fragments": {f"{_QUERY}.scene_decision.Candidates.of": without_fragments},
+    "default vocabulary": {f"{_QUERY}.vocabulary.Vocabulary.default_vocabulary": lambda *_: ()},
+    "near synonyms": {f"{_QUERY}.default_vocabulary.SYNONYM_COSINE": 2.0},
+    "half of the best log odds": {f"{_QUERY}.scene_decision.relevancies": expit},
 }
 """What replaces each stage of the answers."""
 
@@ -125,12 +137,12 @@ class LeaveOneOut:
 
 @contextmanager
 def _once() -> Generator[None, None, None]:
-    """Surface and lifted features are computed once: no row but that of smoothing changes them."""
+    """Surface and lifted features are computed once: no row but the first two changes them."""
     results: dict[Any, Any] = {}
 
     def kept(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
         def once(*given: Any) -> Any:
-            key = name, None if name == "survey" else semantics.smooth
+            key = name, None if name == "survey" else (semantics.smooth, semantics.LiftConfig)
             return results[key] if key in results else results.setdefault(key, made(*given))
 
         return once

@@ -4,7 +4,7 @@ import numpy as np
 
 from ovseg3d.features.maps import normalise
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
-from ovseg3d.query.hubness import STRENGTH, group_means, groups_of, peaks, shifts
+from ovseg3d.query.hubness import group_means, groups_of, peaks, shifts
 
 
 def test_groups_are_things_and_planes_that_nobody_names() -> None:
@@ -44,7 +44,7 @@ def test_a_peak_lies_between_the_greatest_and_that_and_the_logarithm_of_their_nu
 
 def test_what_is_not_known_is_never_raised() -> None:
     own, known = np.array([0.2, 0.6, 0.2, 0.6]), np.array([True, True, False, False])
-    np.testing.assert_allclose(shifts(own, known, 0.4), STRENGTH * np.array([0.2, -0.2, 0.0, -0.2]))
+    np.testing.assert_allclose(shifts(own, known, 0.4), np.array([0.2, -0.2, 0.0, -0.2]))
 
 
 def test_it_finds_what_a_hub_hides() -> None:

@@ -21,7 +21,7 @@ from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.query.calibration import SCORES, calibration_of, canonical_of
-from ovseg3d.query.candidates import LEVEL_COUNT, MIN_PURITY, POINTS, Candidates
+from ovseg3d.query.candidates import LEVEL_COUNT, POINTS, Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.hubness import groups_of
@@ -66,8 +66,8 @@ def test_candidates_are_instances_planes_and_neighbourhoods() -> None:
     assert found.group_count == 3
     alike = groups_of(instance, plane, frozenset())
     members = [np.flatnonzero(row) for row in dense[3:]]
-    assert all(len(set(alike[own])) == 1 and MIN_PURITY * POINTS <= len(own) <= POINTS for own in members)
-    assert 0.5 < len(members) / (len(GRID) / POINTS) < 1, "patches across an edge have no say"
+    assert all(len(set(alike[own])) == 1 and 1 <= len(own) <= POINTS for own in members)
+    assert len(members) == len(GRID) / POINTS and min(map(len, members)) < POINTS, "at an edge they end"
     np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + LEVEL_COUNT))
 
 
@@ -97,9 +97,6 @@ def test_candidates_of_scenes_with_few_points_or_no_instances() -> None:
     for count in (1, 5):
         few = Candidates.of(scene.take(np.arange(count)))
         assert few.members.shape == (1, count) and few.group_count == 0
-    agreement = np.where(GRID[:, 0] < 10, 0, 1).astype(np.float32)
-    agreed = Candidates.of(replace(scene, agreement=agreement))
-    assert not agreed.members.toarray()[:, GRID[:, 0] < 6].any(), "photos contradict each other there"
 
 
 def test_probabilities_follow_bayes_rule() -> None:
@@ -231,7 +228,7 @@ def test_a_phrase_with_a_place_means_its_head_noun(tmp_path: Path) -> None:
         assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance)), answer.phrase
 
 
-@pytest.mark.parametrize("floorlike, score", [(0.3251, 0.67), (0.3471, 0.51), (0.3498, 0.49)])
+@pytest.mark.parametrize("floorlike, score", [(0.3673, 0.67), (0.3898, 0.51), (0.3924, 0.49)])
 def test_a_patch_is_meant_with_or_without_its_plane(tmp_path: Path, floorlike: float, score: float) -> None:
     """A patch is a bit more like a box than its floor is: both are one, the patch alone, or neither."""
     dim, patch = 8, (np.hypot(GRID[:, 0] - 20, GRID[:, 1] - 20) < 6)
@@ -249,7 +246,7 @@ def test_a_patch_is_meant_with_or_without_its_plane(tmp_path: Path, floorlike: f
 
 
 def test_a_rejected_fragment_scores_like_an_instance(tmp_path: Path) -> None:
-    """That it is too large for a mug, and no wall; only that it is no instance."""
+    """It is no wall either; only that it is no instance."""
     dim, scores = 8, []
     vectors = np.tile(0.3 * np.eye(dim)[-1] + 0.95 * np.eye(dim)[0], (len(GRID), 1))
     texts = {name: np.eye(dim, dtype=np.float32)[k] for k, name in enumerate(("mug", "wall", "bed"))}
@@ -257,11 +254,10 @@ def test_a_rejected_fragment_scores_like_an_instance(tmp_path: Path) -> None:
     instances = np.where(pieces == 2, 0, pieces)
     for scene in (seen(vectors, pieces, 0 * pieces), replace(seen(vectors, instances, 0 * pieces), pieces=pieces)):
         engine = asker_of(tmp_path / str(len(scores)), scene, texts)
-        engine.context.__dict__["stated_metres"] = 0.1
         scores.append(engine.decision.scene.logits(tuple(texts))[0])
     np.testing.assert_array_equal(*scores)
     mug, wall, bed = scores[1][1]
-    assert wall < min(mug, bed) and np.ptp(scores[1], axis=0).max() > 0.1
+    assert wall < min(mug, bed)
 
 
 def test_a_look_alike_is_absent_if_the_run_names_the_object(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,9 +344,6 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
     odds = np.log(green.score / (1 - green.score))
     assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
-    nowhere = replace(engine.semantics, surface=replace(engine.semantics.surface, metric=False))
-    unknown = QueryEngine(run, semantics=nowhere)
-    assert unknown.ask(["red"])[0].probability is None, "calibrations are of scores with known sizes"
     # The calibration names the default canonical phrases; a closed list uses the same.
     named = engine.ask(["red"], canonical=CARD["canonical"], alternatives=())[0]
     np.testing.assert_array_equal(engine.ask(["red"], alternatives=())[0].relevancy, named.relevancy)

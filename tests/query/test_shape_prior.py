@@ -7,13 +7,15 @@ import pytest
 from scipy.special import logsumexp
 
 from ovseg3d.encoders import load_clip
+from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.field.surface import Surface
 from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.detection.losses import TEXT_SCALE
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene
+from ovseg3d.query import shape_prior
 from ovseg3d.query.engine import QueryEngine
-from ovseg3d.query.room_prior import SHAPE_WEIGHT
+from ovseg3d.query.presence import LOGIT_SHARE
 from ovseg3d.query.shape_prior import UNKNOWN, ShapePrior
 from ovseg3d.runs.folder import RunFolder
 
@@ -57,6 +59,20 @@ def test_what_the_head_never_learnt_gets_nothing(scene: SemanticScene) -> None:
     assert prior.log_odds(["floor", "chair"])[1].tolist() == [0.0, prior.log_odds(["chair"])[1, 0]]
 
 
+def test_the_encoder_of_shapes_is_loaded_once(scene: SemanticScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> TextImageEncoder:
+        loaded.append(name)
+        return load_clip(name)
+
+    monkeypatch.setattr(shape_prior, "load_clip", load)
+    prior = ShapePrior(scene)
+    for phrase in ("chair", "television", "a red chair"):
+        prior.log_odds([phrase])
+    assert loaded == ["builtin"]
+
+
 def test_shapes_count_in_the_answers_of_a_room(run: RunFolder) -> None:
     known = QueryEngine(run).semantics
     chair = load_clip("builtin").encode_text(["chair"]).numpy()
@@ -65,7 +81,7 @@ def test_shapes_count_in_the_answers_of_a_room(run: RunFolder) -> None:
     names = ("red", "chair", "television")
     (more,), (less,) = (engine.decision.scene.logits(names) for engine in (shaped, plain))
     of_piece = shaped.decision.scene.candidates.scene.piece > 0
-    expected = SHAPE_WEIGHT * ShapePrior(shaped.semantics).log_odds(names)[1]
+    expected = LOGIT_SHARE * ShapePrior(shaped.semantics).log_odds(names)[1]
     np.testing.assert_allclose(more - less, of_piece[:, None] * expected, atol=1e-4)
     assert of_piece.any() and expected[0] == 0 < expected[1]
     listed = shaped.compare(names, ())[0] - plain.compare(names, ())[0]

@@ -56,7 +56,7 @@ class RunItems:
         space = space_of(
             self._surface.up,
             metric=self._similarity.context.stated_metres == 1.0,
-            metres_per_unit=self._similarity.sizes.metres,
+            metres_per_unit=self._similarity.context.metres,
             extent=float(np.linalg.norm(high - low)),
         )
         everything = instances_of(self._surface, self._ids)
