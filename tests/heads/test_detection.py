@@ -276,6 +276,41 @@ def test_segmentation_is_that_of_the_detections(room: PointCloud) -> None:
     assert said.foreground[found[0].points].min() >= 0.5 > said.foreground.min()
 
 
+def test_points_vote_for_the_centre_and_the_size_of_their_object(room: PointCloud) -> None:
+    detector = Detector(min_score=0.1)
+    found, said = detector.detect(room), detector.segment(room)
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # z to y: y is up
+    other = PointCloud(100 * room.xyz @ turn.T)
+    large = detector.segment(other, up=(0.0, 1.0, 0.0), metres_per_unit=0.01)
+    for one in found[:2]:
+        centers, sizes = (values[said.voxel[one.points]] for values in (said.centers, said.log_sizes))
+        np.testing.assert_allclose(np.median(centers, 0), one.center, atol=0.1)
+        level = sorted(one.size[:2])
+        np.testing.assert_allclose(np.exp(np.median(sizes, 0)), [*level, one.size[2]], rtol=0.25)
+        same = large.centers[large.voxel[one.points]]
+        np.testing.assert_allclose(np.median(same, 0), 100 * turn @ one.center, atol=10)
+        same = large.log_sizes[large.voxel[one.points]] - np.log(100)
+        np.testing.assert_allclose(np.median(same, 0), np.median(sizes, 0), atol=0.1)
+
+
+def test_known_instances_are_the_objects_and_the_head_says_their_boxes(room: PointCloud) -> None:
+    found = Detector(min_score=0.1).detect(room)
+    ids = np.zeros(len(room.xyz), np.int64)
+    for number, one in zip((2, 5), found, strict=False):
+        ids[one.points] = number
+    ids[np.flatnonzero(ids == 0)[:3]] = 7  # three points of a wall
+    told = {ids[one.points[0]]: one for one in Detector(min_score=0.99).detect(room, instance=ids)}
+    assert set(told) == {2, 5, 7}, "however low the score"
+    for number, one in zip((2, 5), found, strict=False):
+        same = told[number]
+        assert (same.points == np.flatnonzero(ids == number)).all()
+        np.testing.assert_allclose(same.center, one.center, atol=0.05)
+        np.testing.assert_allclose(same.size, one.size, rtol=0.15)
+        assert same.score == pytest.approx(one.score, abs=0.1) and same.symmetry_order == one.symmetry_order
+    assert told[7].score < min(one.score for one in found[:2])
+    assert not Detector().detect(room, instance=np.zeros(len(room.xyz), np.int64))
+
+
 def test_points_of_an_object_are_described_as_their_detection_is(room: PointCloud) -> None:
     detector = Detector(min_score=0.1)
     found, said = detector.detect(room), detector.segment(room)

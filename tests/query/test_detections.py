@@ -93,17 +93,14 @@ def test_kept_poses_have_the_last_word_about_fronts_and_boxes(
     assert fresh.relations.items.front(replace(sofa, label="sofa")) is None, "the pose says that it has no front"
 
 
-def test_what_the_surface_does_not_support_gives_no_front(
-    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_objects_of_a_run_are_its_instances(tmp_path: Path, head: list) -> None:
     engine = furniture(tmp_path, 1.0)
-    engine.semantics.instance[120:] = 0
-    assert not engine.detect().detections[1:] and list(engine.detections.of_instances) == [1]
-    few = detection(SOFA[:40])
-    monkeypatch.setattr(detections, "detect_scene", lambda *_, **__: DetectedScene((few,), Frame(FRONT, 1.0, ())))
-    engine.semantics.instance[41:] = 0
+    assert set(engine.detections.of_instances) == {1, 2}
+    assert (head[0]["instance"] == engine.semantics.instance).all()
+    engine.semantics.instance[:] = 0
     fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
-    assert not fresh.detections.detect().detections and not fresh.detections.of_instances
+    assert len(fresh.detect().detections) == 2, "what the head finds, where there are none"
+    assert head[1]["instance"] is None and not fresh.detections.of_instances
 
 
 @pytest.mark.parametrize(("metres", "unit"), [(1.0, "m"), (0.01, "units")])
