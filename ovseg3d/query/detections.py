@@ -38,13 +38,19 @@ class DetectionModel:
         are none.
 
         Args:
-            detector: by default one with the shipped weights.
+            detector: by default one with the shipped weights and least score.
             metres_per_unit: None: the scene's, stated or estimated (see `RunContext.metres`).
 
         Raises:
             ConfigError: the surface has too few points.
         """
-        detector, metres = detector or Detector(), metres_per_unit or self._context.metres
+        detector = detector or Detector()
+        every = self._every(detector, metres_per_unit)
+        return replace(every, detections=tuple(d for d in every.detections if d.score >= detector.min_score))
+
+    def _every(self, detector: Detector, metres_per_unit: float | None) -> DetectedScene:
+        """The same with instances of any score."""
+        metres = metres_per_unit or self._context.metres
         if (detector, metres) not in self._found:
             semantics = self._context.semantics
             x, y, z = (float(v) for v in semantics.surface.up / np.linalg.norm(semantics.surface.up))
@@ -80,7 +86,7 @@ class DetectionModel:
     @cached_property
     def of_instances(self) -> dict[int, Detection]:
         """The detection of each instance that has one (see `detections_of`), by the instance's id."""
-        return detections_of(self._context.semantics.instance, self.detect().detections)
+        return detections_of(self._context.semantics.instance, self._every(Detector(), None).detections)
 
 
 def _named(detection: Detection, labels: np.ndarray, phrases: tuple[str, ...]) -> Detection:

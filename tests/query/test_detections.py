@@ -10,7 +10,7 @@ from query.test_similarity import furniture
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.geometry import to_wxyz
-from ovseg3d.heads.detection import DetectedScene, Detection, Frame
+from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Frame
 from ovseg3d.instances.kept_poses import save_poses
 from ovseg3d.instances.records import instances_of
 from ovseg3d.query import detections
@@ -97,6 +97,9 @@ def test_the_objects_of_a_run_are_its_instances(tmp_path: Path, head: list) -> N
     engine = furniture(tmp_path, 1.0)
     assert set(engine.detections.of_instances) == {1, 2}
     assert (head[0]["instance"] == engine.semantics.instance).all()
+    assert not engine.detect(detector=Detector(min_score=0.95)).detections
+    assert len(engine.detect(detector=Detector(min_score=0.9)).detections) == 2
+    assert set(engine.detections.of_instances) == {1, 2}, "whatever their score"
     engine.semantics.instance[:] = 0
     fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
     assert len(fresh.detect().detections) == 2, "what the head finds, where there are none"
