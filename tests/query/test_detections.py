@@ -112,20 +112,14 @@ def test_lengths_are_metres_only_where_a_unit_is_one(tmp_path: Path, metres: flo
     assert space.unit == unit and space.metre == pytest.approx(1 / metres)
 
 
-def test_pieces_of_one_object_are_one_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_one_object_are_one_item(tmp_path: Path, head: list) -> None:
     """Of the sofa, 2 m long, the right half is an instance of its own."""
     learnt = furniture(tmp_path, 1.0).semantics
     left = learnt.surface.xyz[SOFA, 0] < np.median(learnt.surface.xyz[SOFA, 0])
     learnt.instance[SOFA[~left]] = 3
-    halves = tuple(detection(SOFA[side]) for side in (left, ~left))
-    for found, groups in (((), [(1, 3)]), ((detection(SOFA),), [(1, 3)]), (halves, [(1,), (3,)])):
-        scene = DetectedScene(found, Frame((0.0, 0.0, 1.0), 1.0, ()))
-        monkeypatch.setattr(detections, "detect_scene", lambda *_, scene=scene, **__: scene)
-        engine = QueryEngine(RunFolder(tmp_path, Config(), tmp_path, "room", ""), None, "cpu", semantics=learnt)
-        made = engine.relations.items.joined("sofa", [1, 3], {1: 0.6, 3: 0.9})
-        assert sorted(one.members for one in made) == groups
-        if len(groups) == 1:
-            assert made[0].score == 0.9 and made[0].length == pytest.approx(2.0, abs=0.2)
+    engine = QueryEngine(RunFolder(tmp_path, Config(), tmp_path, "room", ""), None, "cpu", semantics=learnt)
+    (sofa,) = engine.relations.items.joined("sofa", [1, 3], {1: 0.6, 3: 0.9})
+    assert sofa.members == (1, 3) and sofa.score == 0.9 and sofa.length == pytest.approx(2.0, abs=0.2)
     assert len(engine.relations.items.joined("sofa", [1, 2])) == 2, "these do not touch"
 
 

@@ -97,7 +97,8 @@ class RunItems:
         return {phrase: self.space.items[i].id for phrase, i in zip(phrases, best.tolist())}
 
     def joined(self, name: str, ids: Iterable[int], scores: dict[int, float] | None = None) -> list[Item]:
-        """Instances with one name as items, best first, then the largest; pieces of one object are one item.
+        """Instances with one name as items, best first, then the largest; those that touch are one item: pieces of one
+        object are far more often called alike than objects that touch.
 
         Args:
             name: of all of them.
@@ -105,12 +106,11 @@ class RunItems:
             scores: of the name; by default 1.
         """
         counts, touch = np.bincount(self._pieces), TOUCH * self.space.metre
-        known, seen = {i: self._item([i], name, 1.0) for i in ids}, self._detections.of_instances
+        known = {i: self._item([i], name, 1.0) for i in ids}
         groups: list[list[int]] = []
         for i in sorted(known, key=lambda i: -counts[i]):
             for group in groups:
-                apart = i in seen and any(j in seen and seen[j] is not seen[i] for j in group)
-                if not apart and any(distance(known[i], known[j]) <= touch for j in group):
+                if any(distance(known[i], known[j]) <= touch for j in group):
                     group.append(i)
                     break
             else:
