@@ -37,7 +37,7 @@ from scipy.special import logit
 
 from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.graph import Contacts, majority
-from ovseg3d.instances.proposals import COLUMNS, VOTE_FEATURES, vote_features
+from ovseg3d.instances.proposals import VOTE_COLUMNS, VOTE_FEATURES, vote_features
 
 PAIR_FEATURES = (
     "step", "bend", "photos", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
@@ -246,7 +246,7 @@ class MergeModel:
     direct: Float[np.ndarray, " features"]
 
     def __call__(self, told: Float[np.ndarray, "contacts features"]) -> Float[np.ndarray, " contacts"]:
-        """Log-odds of two instances against one, from `MergeCost.told`."""
+        """Log-odds of two instances against one, from `MergeCost.inputs`."""
         scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
         hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
         return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
@@ -268,7 +268,7 @@ class MergeConfig:
     limit: float = 0.2
     """Probability of two instances from which they do not merge."""
     form: Callable[[np.ndarray], np.ndarray] | None = None
-    """Log-odds of two instances where the head has no votes, see `MergeCost.told`; by default the package's..."""
+    """Log-odds of two instances where the head has no votes, see `MergeCost.inputs`; by default the package's..."""
     head: Callable[[np.ndarray], np.ndarray] | None = None
     """...and where it has."""
 
@@ -287,14 +287,14 @@ class MergeCost:
     votes: bool = False
     """Whether the head has a say."""
 
-    def told(
+    def inputs(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
     ) -> Float[np.ndarray, "contacts features"]:
         """Inputs of the network: `PAIR_FEATURES`, then `VOTE_FEATURES` where the head has a say."""
         if not self.votes:
             return pair_features(contacts, weight, means, self.first)
-        own = pair_features(contacts, weight, means[:, :-COLUMNS], self.first)
-        return np.concatenate([own, vote_features(contacts, means[:, -COLUMNS:])], 1)
+        own = pair_features(contacts, weight, means[:, :-VOTE_COLUMNS], self.first)
+        return np.concatenate([own, vote_features(contacts, means[:, -VOTE_COLUMNS:])], 1)
 
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
@@ -303,6 +303,6 @@ class MergeCost:
             model = self.config.head or shipped("head")
         else:
             model = self.config.form or shipped("form")
-        two = model(self.told(contacts, weight, means))
+        two = model(self.inputs(contacts, weight, means))
         # Rounded, so that equal pairs cost the same wherever they stand in a matrix product.
         return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)

@@ -26,7 +26,7 @@ from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
 from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
-from ovseg3d.instances.proposals import COLUMNS, Proposals
+from ovseg3d.instances.proposals import VOTE_COLUMNS, Proposals
 from ovseg3d.instances.selection import SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
 
@@ -40,9 +40,9 @@ class InstanceConfig:
     shade: float = 0.6
     """...and in lightness..."""
     alike: float = 1.1
-    """...and in appearance; the three are the axes of an ellipsoid..."""
-    foreground: float = 0.3
-    """...unless the detection head gives it this probability of belonging to an object."""
+    """...and in appearance; the three are the axes of an ellipsoid."""
+    layout_foreground: float = 0.3
+    """Greatest probability of belonging to an object, by the detection head, of a superpoint of the layout."""
     least: int = 15
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
@@ -129,7 +129,8 @@ def grow(
     region = agglomerate(made.contacts, made.weight, means, cost)
     layout = _layout(region, made.seen, made.area, made.kind, config)
     if proposals is not None:
-        layout = np.where(means[:, -COLUMNS] > config.foreground, NONE, layout)
+        foreground = means[:, -VOTE_COLUMNS]
+        layout = np.where(foreground > config.layout_foreground, NONE, layout)
     rest = np.flatnonzero(layout == NONE)
     contacts = made.contacts.among(rest, len(layout))
     return layout, rest, merge_tree(contacts, made.weight[rest], means[rest], cost)

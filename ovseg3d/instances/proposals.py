@@ -17,7 +17,7 @@ from ovseg3d.instances.graph import Contacts, add_up
 
 VOTE_FEATURES = ("least foreground", "most foreground", "votes apart", "sizes apart")
 """Inputs of the merge model for each pair of regions, in this order."""
-COLUMNS = 7
+VOTE_COLUMNS = 7
 """Of `Proposals.votes`."""
 LEAST_CHANCE = 0.005
 """Mean probabilities of foreground are clipped this far from 0 and 1."""
@@ -59,7 +59,7 @@ def vote_features(
     """
     a, b = contacts.pair.T
     chance = votes[:, 0].clip(LEAST_CHANCE, 1 - LEAST_CHANCE)
-    center, size = np.split(votes[:, 1:] / np.maximum(votes[:, :1], 1e-3), 2, axis=1)
+    center, size = np.split(votes[:, 1:] / np.maximum(votes[:, :1], 1e-12), 2, axis=1)
     apart = np.linalg.norm(center[a] - center[b], axis=1) / np.exp((size[a] + size[b]).mean(1) / 2)
     low, high = np.minimum(chance[a], chance[b]), np.maximum(chance[a], chance[b])
     return np.stack([

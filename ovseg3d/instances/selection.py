@@ -127,7 +127,7 @@ def _votes(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pr
     sums = add_up(np.concatenate(own, 1), made.superpoint, len(made.weight))
     sums = tree.sums(np.concatenate([sums, made.form * made.weight[:, None]], 1)[inside])
     chance, center, square, log_size, points, xyz, form = np.split(sums, (1, 4, 5, 8, 9, 12), 1)
-    center, square, log_size = (value / np.maximum(chance, 1e-3) for value in (center, square, log_size))
+    center, square, log_size = (value / np.maximum(chance, 1e-12) for value in (center, square, log_size))
     xyz, size = xyz / points, np.exp(log_size.mean(1))
     extent = np.log(np.stack(spread(form / points), 1) * made.gap)
     apart = np.sqrt(np.maximum(square[:, 0] - (center**2).sum(1), 0)) / size

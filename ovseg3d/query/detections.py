@@ -45,10 +45,10 @@ class DetectionModel:
             ConfigError: the surface has too few points.
         """
         detector = detector or Detector()
-        every = self._every(detector, metres_per_unit)
+        every = self._unfiltered(detector, metres_per_unit)
         return replace(every, detections=tuple(d for d in every.detections if d.score >= detector.min_score))
 
-    def _every(self, detector: Detector, metres_per_unit: float | None) -> DetectedScene:
+    def _unfiltered(self, detector: Detector, metres_per_unit: float | None) -> DetectedScene:
         """The same with instances of any score."""
         metres = metres_per_unit or self._context.metres
         if (detector, metres) not in self._found:
@@ -86,7 +86,7 @@ class DetectionModel:
     @cached_property
     def of_instances(self) -> dict[int, Detection]:
         """The detection of each instance that has one (see `detections_of`), by the instance's id."""
-        return detections_of(self._context.semantics.instance, self._every(Detector(), None).detections)
+        return detections_of(self._context.semantics.instance, self._unfiltered(Detector(), None).detections)
 
 
 def _named(detection: Detection, labels: np.ndarray, phrases: tuple[str, ...]) -> Detection:

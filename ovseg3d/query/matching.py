@@ -1,4 +1,7 @@
-"""Which detection belongs to which instance of a run: the one that shares most of its points."""
+"""Which detection belongs to which instance of a run: the one that shares most of its points.
+
+Detections of a run are its instances themselves; others come from another detector, or from a cloud alone.
+"""
 
 from collections.abc import Sequence
 

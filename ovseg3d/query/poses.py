@@ -94,7 +94,10 @@ def pose_in_run(
     labels = engine.labels(names) if names else None
     instances = instances_of(surface, ids, labels=labels, phrases=names)
     seen = _photos(engine, poser or PhotoPoser(), {i.id: i.label for i in instances}, max_views)
-    found = detections_of(ids, engine.detections.detect(detector).detections)
+    if detector is None:
+        found = engine.detections.of_instances
+    else:
+        found = detections_of(ids, engine.detections.detect(detector).detections)
     made = []
     for instance in instances:
         views, detection = seen.get(instance.id, ()), found.get(instance.id)

@@ -185,8 +185,8 @@ class SemanticsConfig:
     """For --method default: number of photos from which each instance is cropped and encoded, those that show it best.
     0: no crops. By default six; on a CPU fewer if the encoder is large and there are many instances."""
     layout: Layout = "auto"
-    """Priors of rooms, in grouping and in answers: planes that are floor, walls and ceiling, and usual sizes of
-    everyday objects. auto: if the planes of a room are found. indoor: always. none: never."""
+    """Priors of rooms, in grouping and in answers: planes that are floor, walls and ceiling, and names
+    by shape. auto: if the planes of a room are found. indoor: always. none: never."""
     refine_steps: int | None = None
     """Training steps of the methods 3d-ovs and lerf; by default the method's own number."""
     refine_seconds: float | None = None

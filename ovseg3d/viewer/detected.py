@@ -44,7 +44,7 @@ class Detected:
         """How many there are, and of how many the front is known."""
         count, fronts = len(self.objects), sum(one.detection.front is not None for one in self.objects)
         if not count:
-            return "The detection head finds no object here."
+            return "No object is found here, or none is sure enough."
         arrows = f"; arrows show the front of {fronts}" if fronts else ""
         return f"{count} {'object' if count == 1 else 'objects'}{arrows}."
 

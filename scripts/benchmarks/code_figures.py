@@ -35,7 +35,9 @@ OLD_WORDS = frozenset(
 """Left column of the design's table of words, without those that are ordinary English ("place", "unit", "patch")."""
 DECISION_PATH = {
     "points": ("basis", "lift", "smooth"),
-    "instances": ("adjacency", "consensus", "crops", "graph", "grouping", "layout", "selection", "superpoints"),
+    "instances": (
+        "adjacency", "consensus", "crops", "graph", "grouping", "layout", "proposals", "selection", "superpoints",
+    ),
     "query": (
         "answer", "candidates", "decision", "default_vocabulary", "hubness", "labels", "layout_prior", "phrase_encoder",
         "presence", "room_prior", "scene_decision", "shape_prior", "similarity", "vocabulary", "words",

@@ -213,9 +213,14 @@ def _agnostic(scores: DetectionScores) -> dict[str, float]:
 
 
 def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
-    """Figures of the head and of grouping in runs, class-agnostic but for names, which are of the runs' phrases."""
+    """Figures of the instances of runs with the head's boxes, of the boxes around their points, and of the head alone;
+    class-agnostic but for names, which are of the runs' phrases."""
     every = replace(detector, min_score=ALL_SCORES)
-    tallies = {"head": Tally(detector.min_score), "grouping": Tally(0.0)}
+    tallies = {
+        "instances": Tally(detector.min_score),
+        "boxes around points": Tally(0.0),
+        "head alone": Tally(detector.min_score),
+    }
     for folder in folders:
         engine = QueryEngine(load(folder))
         name, surface, scene = str(folder), engine.semantics.surface, engine.scene
@@ -226,19 +231,22 @@ def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, 
         exact = labelled_room(make_room(origin, folder=scene.path), EXACT_POINTS, origin["seed"])
         room = labelled(surface, exact)
         detections = {
-            "head": engine.detect(detector=every).detections,
-            "grouping": _grouped(surface, engine.semantics.instance),
+            "instances": engine.detect(detector=every).detections,
+            "boxes around points": _around_points(surface, engine.semantics.instance),
+            "head alone": every.detect(surface.cloud),
         }
         for kind, tally in tallies.items():
             tally.add(name, detections[kind], room, seen[1 : 1 + len(room.boxes)])
     figures = {f"runs, {kind}": tally.figures() for kind, tally in tallies.items()}
     for name in ("front_median_deg", "front_15", "front_30", "symmetry", "names", "named_ap_25"):
-        del figures["runs, grouping"][name]
-    del figures["runs, head"]["symmetry"]
+        del figures["runs, boxes around points"][name]
+    for name in ("names", "named_ap_25"):  # not of the runs' phrases
+        del figures["runs, head alone"][name]
+    del figures["runs, instances"]["symmetry"]
     return figures
 
 
-def _grouped(surface: Surface, ids: np.ndarray) -> tuple[Detection, ...]:
+def _around_points(surface: Surface, ids: np.ndarray) -> tuple[Detection, ...]:
     """The boxes around the instances that grouping found."""
     return tuple(
         Detection(

@@ -73,7 +73,8 @@ INSTANCES: dict[str, dict[str, Any]] = {
     "agreement of photos": {f"{_PIPELINE}.LiftConfig": partial(LiftConfig, rounds=0)},
     "smoothing": {f"{_PIPELINE}.smooth": lambda vectors, *_: vectors},
     "layout": {f"{_SUPERPOINTS}.find_layout": lambda *_: []},
-    "proposals of the head": {f"{_PIPELINE}.segment": lambda *_: None},  # and names by shape
+    # It merges, keeps objects out of the layout, chooses instances, and names them by shape.
+    "detection head": {f"{_PIPELINE}.segment": lambda *_: None},
 }
 """What replaces each stage of the surface's features and instances."""
 ANSWERS: dict[str, dict[str, Any]] = {

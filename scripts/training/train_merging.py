@@ -281,7 +281,7 @@ def _steps(true: np.ndarray, made: Superpoints, cost: MergeCost, share: float, h
         usual, pure = known.argmax(1), known.max(1) / known.sum(1)
         good = ((pure > PURE) & (names[usual] > 0))[contacts.pair].all(1)
         a, b = contacts.pair[good].T
-        features = cost.told(contacts, weight, means)[good]
+        features = cost.inputs(contacts, weight, means)[good]
         found.append(PairExamples(features, usual[a] != usual[b], share * np.minimum(weight[a], weight[b]) ** SIZE))
     return _together(found)
 

@@ -307,6 +307,9 @@ def test_known_instances_are_the_objects_and_the_head_says_their_boxes(room: Poi
         np.testing.assert_allclose(same.center, one.center, atol=0.05)
         np.testing.assert_allclose(same.size, one.size, rtol=0.15)
         assert same.score == pytest.approx(one.score, abs=0.1) and same.symmetry_order == one.symmetry_order
+    small = ids.copy()
+    small[np.flatnonzero(ids == 2)[0]] = 9  # one point in a voxel of another instance
+    assert {small[one.points[0]] for one in Detector().detect(room, instance=small)} == {2, 5, 7, 9}
     assert told[7].score < min(one.score for one in found[:2])
     assert not Detector().detect(room, instance=np.zeros(len(room.xyz), np.int64))
 

@@ -157,7 +157,7 @@ def test_forms_of_patches_are_in_gaps_above_the_floor(unit: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["form", "head"])
-def test_the_judge_says_what_its_network_says_in_torch(name: str) -> None:
+def test_the_model_says_what_its_network_says_in_torch(name: str) -> None:
     import torch
 
     own = shipped(name)
@@ -176,7 +176,7 @@ def test_the_judge_says_what_its_network_says_in_torch(name: str) -> None:
     assert own(far[None]) == pytest.approx(own((own.mean + REACH * own.deviation)[None]))
 
 
-def test_the_price_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
+def test_the_cost_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
     nothing = np.zeros((len(PAIR_FEATURES) + 1, 1))
     said = MergeModel(
         np.zeros(len(PAIR_FEATURES)),

@@ -369,7 +369,8 @@ def test_the_head_has_a_say_in_what_is_an_instance(learn: Learn, monkeypatch: py
     monkeypatch.setattr("ovseg3d.pipeline.semantics.proposals_of", all_one)
     run = learn("default")
     assert run.metrics()["rejected_fragments"] > 1 and run.metrics()["instances"] == 0
-    assert not load_semantics(run.folder).instance.any()
+    learnt = load_semantics(run.folder)
+    assert not learnt.instance.any() and learnt.metres_per_unit == 1.0
 
 
 def test_without_a_scale_cameras_in_the_hand_give_one(learn: Learn) -> None:

@@ -137,6 +137,10 @@ def test_a_noun_of_the_runs_phrases_is_there(tmp_path: Path, head: list, monkeyp
         assert [one.id for one in items] == found and all(one.score == 0.5 for one in items)
     guessed = engine.relations.answer("the largest mug", Criteria())
     assert guessed.relation is not None and "the mug is a guess" in guessed.relation.text
+    keep_phrases(tmp_path, ("red mug",))
+    alone = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
+    alone.texts._vectors.update(engine.texts._vectors)  # pyright: ignore[reportPrivateUsage]
+    assert alone.relations.items.likeliest("red mug") == [2], "not the larger one"
     engine.semantics.instance[:] = 0
     fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
     assert (

@@ -77,8 +77,8 @@ def test_the_merge_model_is_monotonic_in_growing_features(short: None) -> None:
     names = [*PAIR_FEATURES, *VOTE_FEATURES]
     told = np.random.default_rng(0).normal(size=(4000, len(names)))
     grows = [names.index(name) for name in GROWING]
-    evaluator = fit_model([[PairExamples(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
-    assert (evaluator(told + np.isin(np.arange(len(names)), grows)) >= evaluator(told) - 1e-9).all()
+    model = fit_model([[PairExamples(told, told[:, grows].sum(1) < 0, np.ones(4000))]])
+    assert (model(told + np.isin(np.arange(len(names)), grows)) >= model(told) - 1e-9).all()
 
 
 def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ MAX_LOG_SIZE = 0.7
 
 @dataclass(frozen=True)
 class Decoded:
-    """Boxes by falling score, and the finest voxels of each."""
+    """Boxes, by falling score or in the order of known groups, and the finest voxels of each."""
 
     boxes: Float[np.ndarray, "boxes 7"]
     scores: Float[np.ndarray, " boxes"]
@@ -59,7 +59,8 @@ def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, n
 
 
 def decode_groups(network: DetectionNetwork, found: Predictions, group: Int[Tensor, " voxels"]) -> Decoded:
-    """The box of each of some groups of voxels, in their order.
+    """The box of each of some groups of voxels, in their order: from the voxels that agree with the best one, which is
+    the likeliest to be of an object and to have a good box.
 
     Args:
         network: for the embeddings.

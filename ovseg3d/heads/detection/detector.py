@@ -139,12 +139,14 @@ class _Seen:
 def _groups(
     voxel: Int[np.ndarray, " points"], instance: Int[np.ndarray, " points"], count: int
 ) -> tuple[Int[np.ndarray, " voxels"], Int[np.ndarray, " points"]]:
-    """The instance of each voxel that most of its points have, and that of each point: numbers from 0 by rising id of
-    those that have a voxel; -1 for none."""
+    """The instance of each voxel that most of its points have, and that of each point: numbers from 0 by rising id; -1
+    for none. An instance that has no voxel so takes one of which it has the most points, unless another does, too."""
     pairs, points = np.unique(np.stack([voxel, instance], 1)[instance > 0], axis=0, return_counts=True)
     most = np.zeros(count, np.int64)
     order = np.argsort(points, kind="stable")
     most[pairs[order, 0]] = pairs[order, 1]  # the last one stays
+    small = order[~np.isin(pairs[order, 1], most)]
+    most[pairs[small, 0]] = pairs[small, 1]
     there = np.unique(most[most > 0])
     number = np.full(int(instance.max(initial=0)) + 1, -1)
     number[there] = np.arange(len(there))

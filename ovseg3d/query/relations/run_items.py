@@ -6,7 +6,7 @@ phrases says it most: what was listed for a run is expected to be there.
 
 Grouping cuts objects into pieces more often than objects of one kind touch (in two rooms of development 10 pairs of
 instances with one name were pieces of an object, 1 was not; in 24 rooms 2 of 90 pairs of one kind touch). So instances
-with one name whose boxes touch are one item, unless the detection head finds an object for each.
+with one name whose boxes touch are one item.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ class RunItems:
     Args:
         similarity: of the run.
         labels: names instances by a closed list.
-        detections: says which way instances face, and which are objects of their own.
+        detections: says which way instances face.
     """
 
     def __init__(self, similarity: SimilarityModel, labels: LabelModel, detections: DetectionModel) -> None:
@@ -82,7 +82,7 @@ class RunItems:
         return instances_meant(self._surface, self._pieces, noun, answer.relevancy, answer.threshold)
 
     def likeliest(self, noun: str) -> list[int]:
-        """The instance that is likeliest to be what a noun says, by each of the run's phrases that names the same."""
+        """The instances that are likeliest to be what a noun says: one for each of the run's phrases that names it."""
         return list(dict.fromkeys(i for phrase, i in self._likeliest.items() if names(noun, phrase)))
 
     @cached_property
@@ -93,7 +93,9 @@ class RunItems:
             return {}
         cosines, _ = self._labels.closed(phrases)
         means = np.stack([cosines[self._ids == item.id].mean(0) for item in self.space.items])
-        best = log_softmax(self._similarity.semantics.encoder.logit_scale * means, axis=1).argmax(0)
+        if len(phrases) > 1:  # one alone competes with nothing
+            means = log_softmax(self._similarity.semantics.encoder.logit_scale * means, axis=1)
+        best = means.argmax(0)
         return {phrase: self.space.items[i].id for phrase, i in zip(phrases, best.tolist())}
 
     def joined(self, name: str, ids: Iterable[int], scores: dict[int, float] | None = None) -> list[Item]:
