@@ -1,7 +1,8 @@
 """Candidates for what a phrase names: instances, rejected fragments, layout planes, and neighbourhoods of points.
 
 Neighbourhoods cover objects that were not separated from their support. A neighbourhood is a surface point and those of
-the `POINTS` nearest to it that are of the same instance or plane.
+the `POINTS` nearest to it that are of the same instance or plane. It is left out if photos contradict each other about
+it as much as an odd photo contradicts the others (`lift.ODD`).
 The vector of an instance or fragment is the embedding of its crops (see `instances.crops`), if it has any: lifted
 features are blurred over cells of the photos.
 """
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
+from ovseg3d.points.lift import ODD
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.hubness import groups_of
 
@@ -44,6 +46,9 @@ class Candidates:
         grouped = np.flatnonzero(groups)
         _, first, row = np.unique(groups[grouped], return_index=True, return_inverse=True)
         middle, near = neighbourhoods(semantics.surface.xyz, semantics.tree)
+        kept = semantics.agreement[near].mean(1) >= ODD * float(np.median(semantics.agreement))
+        kept |= not (kept.any() or len(first))  # there is at least one candidate
+        middle, near = middle[kept], near[kept]
         alike = groups[near] == groups[middle][:, None]
         place, _ = np.nonzero(alike)
         rows = np.concatenate([row, len(first) + place])
