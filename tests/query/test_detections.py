@@ -137,6 +137,8 @@ def test_a_noun_of_the_runs_phrases_is_there(tmp_path: Path, head: list, monkeyp
         assert [one.id for one in items] == found and all(one.score == 0.5 for one in items)
     guessed = engine.relations.answer("the largest mug", Criteria())
     assert guessed.relation is not None and "the mug is a guess" in guessed.relation.text
+    for doubt in ("how many mugs are there?", "is there a mug on the sofa?"):
+        assert not engine.relations.answer(doubt, Criteria()).instances, "these ask whether it is there"
     keep_phrases(tmp_path, ("red mug",))
     alone = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
     alone.texts._vectors.update(engine.texts._vectors)  # pyright: ignore[reportPrivateUsage]

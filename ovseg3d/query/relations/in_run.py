@@ -47,9 +47,11 @@ class RelationModel:
             ConfigError: as `Decision.answer`; or "left of" needs a viewer.
             EncoderError, RunError: as `Decision.answer`.
         """
-        if parse(phrase).is_phrase:
+        read = parse(phrase)
+        if read.is_phrase:
             return self._decision.answer(phrase, criteria, eye)
-        asked = AskedItems(self.items, self._decision, criteria, self.space(eye))
+        doubted = None if read.ask == "find" else read.noun.text
+        asked = AskedItems(self.items, self._decision, criteria, self.space(eye), doubted)
         solution = solve(phrase, asked)
         solution = replace(solution, notes=(*solution.notes, *asked.notes))
         question = solution.question

@@ -170,10 +170,14 @@ class AskedItems:
         decision: finds nouns.
         criteria: negatives, alternatives and threshold.
         space: with the viewer.
+        doubted: a noun that is not guessed, since the question is whether or how many there are.
     """
 
-    def __init__(self, run: RunItems, decision: Decision, criteria: Criteria, space: Space) -> None:
+    def __init__(
+        self, run: RunItems, decision: Decision, criteria: Criteria, space: Space, doubted: str | None = None
+    ) -> None:
         self._run, self._decision, self._criteria, self.space = run, decision, criteria, space
+        self._doubted = doubted
         self.answers: dict[str, Answer] = {}
         """By noun."""
         self.notes: list[str] = []
@@ -192,7 +196,7 @@ class AskedItems:
         # An instance of which half is meant counts, though its mean may be lower.
         least, answer = self._criteria.threshold, self.answers[noun]
         scores = {one.id: max(one.score, least) for one in answer.instances or self._run.fragments(noun, answer)}
-        if not scores and self._criteria.alternatives is None:
+        if not scores and self._criteria.alternatives is None and noun != self._doubted:
             scores = dict.fromkeys(self._run.likeliest(noun), least)
             if scores:
                 self.notes.append(
