@@ -28,7 +28,7 @@ from ovseg3d.heads.detection import (
     save_network,
 )
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
-from ovseg3d.heads.detection.decode import decode
+from ovseg3d.heads.detection.decode import decode, decode_groups
 from ovseg3d.heads.detection.losses import IGNORE, Targets, assign, detection_losses
 from ovseg3d.heads.detection.network import YAW_BINS, Predictions
 from ovseg3d.heads.detection.normals import estimate_normals
@@ -186,6 +186,17 @@ def test_decoding_finds_each_object_once() -> None:
     assert len(found.boxes) == 2 and sorted(found.symmetry.tolist()) == [1, 4]
     assert rotated_iou(found.boxes, BOXES).max(0).min() > 0.97
     assert np.bincount(found.voxel_box + 1).tolist()[0] == 50, "the room's voxels belong to no box"
+
+
+def test_the_box_of_a_group_is_what_its_own_voxels_agree_on() -> None:
+    """Some voxels of the second group say the first one's box, which is nearly the same; others say one elsewhere."""
+    boxes = np.array([BOXES[0], BOXES[0] + [0.04, 0, 0, 0.06, 0, 0, 0], BOXES[1]])
+    said = perfect(boxes, torch.tensor([1] * 40 + [2] * 30 + [1] * 10 + [3] * 6 + [0] * 9), [1, 1, 1])
+    said.quality[70:86] = 0.0  # less sure
+    with torch.no_grad():
+        found = decode_groups(DetectionNetwork(TINY), said, torch.tensor([0] * 40 + [1] * 46 + [-1] * 9))
+    assert found.voxel_box.tolist() == [0] * 40 + [1] * 40 + [-1] * 15
+    np.testing.assert_allclose(found.boxes[:, :6], boxes[:2, :6], atol=0.01)
 
 
 def test_decoding_turns_with_the_boxes() -> None:
