@@ -293,11 +293,14 @@ def test_points_vote_for_the_centre_and_the_size_of_their_object(room: PointClou
     turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # z to y: y is up
     other = PointCloud(100 * room.xyz @ turn.T)
     large = detector.segment(other, up=(0.0, 1.0, 0.0), metres_per_unit=0.01)
+    level = Rotation.from_euler("z", 0.4).as_matrix()
+    turned = detector.segment(PointCloud(room.xyz @ level.T))
     for one in found[:2]:
+        same = turned.centers[turned.voxel[one.points]]
+        np.testing.assert_allclose(np.median(same, 0), level @ one.center, atol=0.15)
         centers, sizes = (values[said.voxel[one.points]] for values in (said.centers, said.log_sizes))
         np.testing.assert_allclose(np.median(centers, 0), one.center, atol=0.1)
-        level = sorted(one.size[:2])
-        np.testing.assert_allclose(np.exp(np.median(sizes, 0)), [*level, one.size[2]], rtol=0.25)
+        np.testing.assert_allclose(np.exp(np.median(sizes, 0)), [*sorted(one.size[:2]), one.size[2]], rtol=0.25)
         same = large.centers[large.voxel[one.points]]
         np.testing.assert_allclose(np.median(same, 0), 100 * turn @ one.center, atol=10)
         same = large.log_sizes[large.voxel[one.points]] - np.log(100)
