@@ -133,6 +133,8 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
         assert one["source"] in ("photo", "fused") and one["n_photos"] == len(same.views) > 0
         assert one["azimuth_rad"] is not None and set(one["sources"]) <= {"photo", "cloud"}
         assert same.pose is not None and one["rotation_wxyz"] == pytest.approx(same.pose.rotation_wxyz)
+    # The head says a box of each instance, however unsure, so that its cloud counts.
+    assert any("cloud" in one["sources"] for one in said["objects"])
     assert (folder / "overlay.png").exists() and (folder / "birds_eye.png").exists()
     done = cli("export", folder, "--what", "instances", "--output", tmp_path / "export", "--frame", "world")
     assert done.returncode == 0, done.stderr
