@@ -36,22 +36,13 @@ Layers = Integer[np.ndarray, "_ _ _"]
 """Masks of one photo, (layers, h, w): numbers from 1, 0 for no mask. A number occurs in one layer only."""
 
 
-@dataclass(frozen=True)
-class ConsensusConfig:
-    """How masks become instances."""
-
-    least: int = 5
-    """Fewest points of a mask; also the fewest of them that a photo sees when it observes the mask."""
-    observed: float = 0.3
-    """Least share of a mask's points that a photo sees when it observes the mask."""
-    views: int = 2
-    """Fewest photos that segment an instance..."""
-    segmented: float = 0.25
-    """...and the least share that do so of the photos that see most of it."""
-    points: int = 15
-    """Fewest points of an instance."""
-    max_masks: int = 2000
-    """Most masks, since pairs are compared. Of more, only those of every second, third... photo are used."""
+SOME, MOST = 0.25, 0.5
+"""Shares: a photo observes a mask if it sees some of its points, and contains it where most of these lie in one mask.
+Of the photos that see most of an instance some must segment it..."""
+VIEWS = 2
+"""...and at least so many."""
+MAX_MASKS = 2000
+"""Most masks, since pairs are compared. Of more, only those of every second, third... photo are used."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +58,13 @@ class Agreement:
     def limit(self) -> float:
         """theta: the share of agreeing photos at which one and two objects are equally likely."""
         p1, p0 = self.one, self.two
+        if np.isclose(p1, p0):
+            return p1
         return float(np.log((1 - p0) / (1 - p1)) / np.log(p1 * (1 - p0) / (p0 * (1 - p1))))
 
 
 def find_mask_instances(
-    points: int, visibilities: Sequence[Visibility], masks: Sequence[Layers], config: ConsensusConfig | None = None
+    points: int, visibilities: Sequence[Visibility], masks: Sequence[Layers], least: int, max_masks: int = MAX_MASKS
 ) -> Int[np.ndarray, " points"]:
     """The instance of each surface point, from 1; 0 for none.
 
@@ -79,15 +72,15 @@ def find_mask_instances(
         points: number of surface points.
         visibilities: the points that each photo sees.
         masks: of the same photos, of any size.
-        config: limits.
+        least: fewest points of an instance.
+        max_masks: see `MAX_MASKS`.
     """
-    config = config or ConsensusConfig()
-    stride = max(1, -(-sum(len(np.unique(layers)) for layers in masks) // config.max_masks))
-    held, view = _points_of_masks(points, visibilities[::stride], masks[::stride], config.least)
+    stride = max(1, -(-sum(len(np.unique(layers)) for layers in masks) // max_masks))
+    held, view = _points_of_masks(points, visibilities[::stride], masks[::stride])
     if not len(view):
         return np.zeros(points, np.int64)
     seen = _rows([visibility.point for visibility in visibilities[::stride]], points)
-    pairs = _agreeing(held, seen, view, config)
+    pairs = _agreeing(held, seen, view)
     limit = fit_agreement(*pairs.sums.T).limit
     # A trial and `limit` successes more: a share of few trials is not exact.
     cluster = agglomerate(
@@ -97,23 +90,22 @@ def find_mask_instances(
         lambda pairs, *_: 1 - (pairs.sums[:, 0] + limit) / (pairs.sums[:, 1] + 1),
         1 - limit,
     )
-    return _instances(cluster, held, seen, view, (len(visibilities[::stride]), points), config)
+    return _instances(cluster, held, seen, view, (len(visibilities[::stride]), points), least)
 
 
 def fit_agreement(
     successes: Float[np.ndarray, " pairs"], trials: Float[np.ndarray, " pairs"], rounds: int = 50
 ) -> Agreement:
-    """The rates of a mixture of two binomial distributions, by EM. Pairs without a success say nothing about masks that
-    touch, and are left out."""
+    """The rates of a mixture of two binomial distributions, by EM. It starts from the pairs' own rates. Pairs without a
+    success say nothing about masks that touch, and are left out. Two trials more, one of them a success, keep rates off
+    0 and 1 (Laplace's rule)."""
     s, t = successes[successes > 0], trials[successes > 0]
-    one, two, share = 0.8, 0.1, 0.2
-    for _ in range(rounds if len(s) else 0):
-        odds = logit(share) + s * np.log(one / two) + (t - s) * np.log((1 - one) / (1 - two))
-        chance = expit(odds)
-        one = float(np.clip((chance @ s + 1) / (chance @ t + 2), 0.05, 0.98))
-        two = float(np.clip(((1 - chance) @ s + 1) / ((1 - chance) @ t + 2), 0.005, 0.9 * one))
-        share = float(np.clip(chance.mean(), 0.01, 0.99))
-    return Agreement(one, two)
+    chance = s / t
+    for _ in range(rounds):
+        one, two = ((weight @ s + 1) / (weight @ t + 2) for weight in (chance, 1 - chance))
+        share = (chance.sum() + 1) / (len(s) + 2)
+        chance = expit(logit(share) + s * np.log(one / two) + (t - s) * np.log((1 - one) / (1 - two)))
+    return Agreement(float(one), float(two))
 
 
 def _rows(points: Sequence[np.ndarray], count: int) -> csr_array:
@@ -124,7 +116,7 @@ def _rows(points: Sequence[np.ndarray], count: int) -> csr_array:
 
 
 def _points_of_masks(
-    points: int, visibilities: Sequence[Visibility], masks: Sequence[Layers], least: int
+    points: int, visibilities: Sequence[Visibility], masks: Sequence[Layers]
 ) -> tuple[csr_array, Int[np.ndarray, " masks"]]:
     """Masks x points: 1 where a mask holds a point; and the photo of each mask."""
     members: list[np.ndarray] = []
@@ -137,13 +129,13 @@ def _points_of_masks(
             order = np.argsort(number, kind="stable")
             _, first = np.unique(number[order], return_index=True)
             for rows in np.split(order, first[1:]):
-                if len(rows) >= least and number[rows[0]] > 0:
+                if number[rows[0]] > 0:
                     members.append(np.sort(visibility.point[rows]))
                     views.append(view)
     return _rows(members, points), np.array(views, np.int64)
 
 
-def _agreeing(held: csr_array, seen: csr_array, view: np.ndarray, config: ConsensusConfig) -> Contacts:
+def _agreeing(held: csr_array, seen: csr_array, view: np.ndarray) -> Contacts:
     """Pairs of masks that some photo observes both; sums are the photos that contain both in one mask, and that
     observe both."""
     size = np.asarray(held.sum(1)).ravel()
@@ -152,9 +144,9 @@ def _agreeing(held: csr_array, seen: csr_array, view: np.ndarray, config: Consen
     mask, other = common.coords
     masked = np.zeros_like(visible)
     np.add.at(masked, (mask, view[other]), common.data)  # points in overlapping masks count more than once
-    observed = (visible >= np.maximum(config.least, config.observed * size[:, None])) & (masked >= 0.5 * visible)
+    observed = (visible >= SOME * size[:, None]) & (masked >= MOST * visible)
     where = view[other]
-    contained = observed[mask, where] & (common.data >= 0.5 * visible[mask, where])
+    contained = observed[mask, where] & (common.data >= MOST * visible[mask, where])
     mask, other, where = mask[contained], other[contained], where[contained]
     trials = observed.astype(np.float32) @ observed.T.astype(np.float32)
     successes = np.zeros_like(trials)
@@ -173,7 +165,7 @@ def _instances(
     seen: csr_array,
     view: np.ndarray,
     shape: tuple[int, int],
-    config: ConsensusConfig,
+    least: int,
 ) -> Int[np.ndarray, " points"]:
     """The instance of each point, from clusters of masks: steps 4 and 5. `shape`: numbers of photos and of points."""
     count, (photos, points) = int(cluster.max()) + 1, shape
@@ -184,14 +176,14 @@ def _instances(
     votes = coo_array(members @ held)
     group, point = votes.coords
     trials = np.asarray((segmented @ seen)[group, point]).ravel()
-    inside = votes.data >= 0.5 * trials
+    inside = votes.data >= MOST * trials
     group, point, votes = group[inside], point[inside], votes.data[inside]
     own = csr_array((np.ones(len(group), np.float32), (group, point)), shape=(count, points))
     size = np.asarray(own.sum(1)).ravel()
-    most = (own @ seen.T).toarray() >= 0.5 * np.maximum(size, 1)[:, None]
+    most = (own @ seen.T).toarray() >= MOST * np.maximum(size, 1)[:, None]
     rate = (segmented.toarray() * most).sum(1) / np.maximum(most.sum(1), 1)
     views = np.asarray(segmented.sum(1)).ravel()
-    good = (size >= config.points) & (views >= config.views) & (rate >= config.segmented)
+    good = (size >= least) & (views >= VIEWS) & (rate >= SOME)
     kept = np.flatnonzero(good[group])
     kept = kept[np.argsort(votes[kept], kind="stable")]  # of several clusters, the one of most votes is written last
     ids = np.zeros(points, np.int64)

@@ -5,8 +5,9 @@ import pytest
 from box_rooms import INDOOR
 
 from ovseg3d.field.surface import Surface, Visibility
-from ovseg3d.instances.consensus import ConsensusConfig, find_mask_instances, fit_agreement
-from ovseg3d.instances.grouping import FLOOR, NONE, find_instances
+from ovseg3d.instances.consensus import MAX_MASKS, find_mask_instances, fit_agreement
+from ovseg3d.instances.grouping import find_instances
+from ovseg3d.instances.layout import FLOOR, NONE
 
 SIDE = 40
 TRUE = np.zeros((SIDE, SIDE), np.int64)
@@ -40,14 +41,14 @@ def drawn(views: int, seed: int = 0, *, split: float = 0.0, merged: float = 0.0,
     return visibilities, masks
 
 
-def found_in(photos: Drawn, config: ConsensusConfig | None = None) -> np.ndarray:
-    return find_mask_instances(SIDE * SIDE, *photos, config).reshape(SIDE, SIDE)
+def found_in(photos: Drawn, max_masks: int = MAX_MASKS) -> np.ndarray:
+    return find_mask_instances(SIDE * SIDE, *photos, 15, max_masks).reshape(SIDE, SIDE)
 
 
-def ious(photos: Drawn, config: ConsensusConfig | None = None) -> list[float]:
+def ious(photos: Drawn, max_masks: int = MAX_MASKS) -> list[float]:
     """IoU of each object with the instance of most of its points, among points that three photos see; each instance is
     one object's."""
-    found = found_in(photos, config)
+    found = found_in(photos, max_masks)
     seen = (np.bincount(np.concatenate([one.point for one in photos[0]]), minlength=TRUE.size) >= 3).reshape(TRUE.shape)
     best = [np.bincount(found[number == TRUE], minlength=2)[1:].argmax() + 1 for number in range(1, 5)]
     assert sorted(best) == np.unique(found[found > 0]).tolist()
@@ -106,7 +107,7 @@ def test_nothing_is_found_without_masks() -> None:
 
 
 def test_few_masks_are_enough() -> None:
-    assert min(ious(drawn(60), ConsensusConfig(max_masks=100))) > 0.95
+    assert min(ious(drawn(60), 100)) > 0.95
 
 
 def test_a_mask_of_the_floor_is_the_floor_and_what_has_no_mask_is_a_fragment() -> None:
