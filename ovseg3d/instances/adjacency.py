@@ -218,7 +218,7 @@ def pair_features(
     apart, hue = means[a] - means[b], tint(means[:, -3:])
     look = np.linalg.norm(apart[:, :-3], axis=1)
     if first is None:
-        halves = [look / 2**0.5] * 2
+        halves = [look / np.sqrt(2)] * 2
     else:
         halves = [np.linalg.norm(apart[:, :first], axis=1), np.linalg.norm(apart[:, first:-3], axis=1)]
     size = np.minimum(weight[a], weight[b])
@@ -226,7 +226,7 @@ def pair_features(
         look, *halves, np.linalg.norm(hue[a] - hue[b], axis=1), np.abs(apart[:, -3]),
         np.log(np.minimum(core[a], core[b])), np.log(np.maximum(core[a], core[b])), np.log(size),
         np.log(np.maximum(weight[a], weight[b])), edges / np.minimum(outline[a], outline[b]),
-        np.log(edges / size**0.5), *_shapes(form, weight, a, b),
+        np.log(edges / np.sqrt(size)), *_shapes(form, weight, a, b),
     ]  # fmt: skip
     return np.concatenate([contacts.sums[:, 1:] / edges[:, None], np.stack(whole, 1)], 1)
 

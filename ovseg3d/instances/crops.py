@@ -13,7 +13,7 @@ Boxes are (left, top, right, bottom) in 0..1 of a photo.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 import torch
@@ -38,10 +38,9 @@ class CropConfig:
 
     views: int = 6
     """Most photos of each instance."""
-    alone: tuple[float, ...] = (0.1, 0.4)
-    """Margins around an instance's box, relative to its longer side: one crop each with blurred surroundings..."""
-    within: tuple[float, ...] = (0.1, 0.4)
-    """...and one crop each of the unchanged photo."""
+    margins: tuple[float, ...] = (0.1, 0.4)
+    """Margins around an instance's box, relative to its longer side: one crop each with blurred surroundings, and one
+    of the unchanged photo."""
     blur: float = 0.06
     """Radius of the blur, as a share of the photo's shorter side."""
     cells: int = 112
@@ -55,6 +54,11 @@ class CropConfig:
     batch: int = 32
     """Crops that are encoded at once."""
 
+    @property
+    def count(self) -> int:
+        """Number of crops of an instance in a photo."""
+        return 2 * len(self.margins)
+
     def affordable(self, instances: int, size: tuple[int, int], budget: float) -> "CropConfig":
         """The same with as many views as a budget allows; at least one.
 
@@ -63,7 +67,7 @@ class CropConfig:
             size: height and width of the encoder's input.
             budget: most pixels of all crops together, at the encoder's input.
         """
-        each = max(instances, 1) * (len(self.alone) + len(self.within)) * size[0] * size[1]
+        each = max(instances, 1) * self.count * size[0] * size[1]
         return replace(self, views=int(min(self.views, max(1, budget // max(each, 1)))))
 
 
@@ -157,9 +161,8 @@ def encode_instance_crops(
         return total
     with torch.inference_mode():
         crops = _crops(poses, ids, visibilities, photo, config)
-        count = len(config.alone) + len(config.within)
-        vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * count)
-    np.add.at(total, np.repeat([pose.instance - 1 for pose in poses], count), vectors)
+        vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * config.count)
+    np.add.at(total, np.repeat([pose.instance - 1 for pose in poses], config.count), vectors)
     return normalise(total)
 
 
@@ -229,10 +232,9 @@ def _crops(
             alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
             left, low, right, high = pose.box
             spans = [(low * height, high * height), (left * width, right * width)]
-            for pixels, contexts in ((alone, config.alone), (within, config.within)):
-                for context in contexts:
-                    top, start, bottom, end = square_around(spans, (height, width), context)
-                    yield pixels[:, top:bottom, start:end]
+            for pixels, margin in product((alone, within), config.margins):
+                top, start, bottom, end = square_around(spans, (height, width), margin)
+                yield pixels[:, top:bottom, start:end]
 
 
 def _planar(image: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:

@@ -23,18 +23,21 @@ from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
-from ovseg3d.instances.consensus import ConsensusConfig, Layers, find_mask_instances
+from ovseg3d.instances.consensus import MOST, Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
-from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
+from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
 from ovseg3d.instances.proposals import VOTE_COLUMNS, Proposals
 from ovseg3d.instances.selection import SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
+from ovseg3d.runs.config import Layout
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
     """How points are grouped into instances."""
 
+    layout: Layout = "auto"
+    """Which planes are a layout, see `layout.find_layout`."""
     tint: float = 0.2
     """Greatest difference in tint (see `adjacency.tint`) at which a region on a plane is layout..."""
     shade: float = 0.6
@@ -47,9 +50,7 @@ class InstanceConfig:
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
-    structure: StructureConfig = field(default_factory=StructureConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def find_instances(
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
-    made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
+    made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.layout)
     proposals = propose(made)
     layout, inside, tree = grow(made, config, proposals)
     told = node_features(tree, inside, made, layout, proposals)
@@ -117,7 +118,7 @@ def find_instances(
     found = _numbered(points_of(chosen), points_of(left_over), layout[made.superpoint], made, config.least)
     if not masks:
         return found
-    agreed = find_mask_instances(len(surface), visibilities, masks, config.consensus)
+    agreed = find_mask_instances(len(surface), visibilities, masks, config.least)
     return _with_consensus(found, agreed, made, config.least) if agreed.any() else found
 
 
@@ -159,7 +160,7 @@ def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: 
     np.add.at(both, (agreed, plane), 1)
     iou = both / (both.sum(0) + both.sum(1, keepdims=True) - both).clip(1)
     iou[:, 0] = 0  # points off the planes
-    agreed = np.where(iou.max(1)[agreed] > 0.5, 0, agreed)
+    agreed = np.where(iou.max(1)[agreed] > MOST, 0, agreed)
     rest = np.where((agreed == 0) & (found.layout == NONE), found.ids, 0)
     return _numbered(agreed, rest, np.where(agreed > 0, NONE, found.layout), made, least)
 
@@ -202,12 +203,12 @@ def _layout(
     found = np.zeros(count, np.int64)
     for name in (FLOOR, CEILING, WALL):
         on = np.bincount(region, area * (kind == name), count) / size
-        there = np.flatnonzero(on > 0.5)
+        there = np.flatnonzero(on > MOST)
         if len(there):
             usual = there[size[there].argmax()]
             apart, hue = mean - mean[usual], tint(mean[:, -3:])
             look, light, other = (apart[:, :-3] ** 2).sum(1), apart[:, -3] ** 2, ((hue - hue[usual]) ** 2).sum(1)
             far = look / config.alike**2 + light / config.shade**2 + other / config.tint**2
-            found[(far < 1) & (on > 0.4) & (found == NONE)] = name
+            found[(far < 1) & (on > MOST) & (found == NONE)] = name
     found = found[region]
     return np.where((found != NONE) & (kind != NONE), kind, found)

@@ -126,7 +126,8 @@ def _votes(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pr
     ]  # fmt: skip
     sums = add_up(np.concatenate(own, 1), made.superpoint, len(made.weight))
     sums = tree.sums(np.concatenate([sums, made.form * made.weight[:, None]], 1)[inside])
-    chance, center, square, log_size, points, xyz, form = np.split(sums, (1, 4, 5, 8, 9, 12), 1)
+    widths = [values.shape[1] for values in own]
+    chance, center, square, log_size, points, xyz, form = np.split(sums, np.cumsum(widths), 1)
     center, square, log_size = (value / np.maximum(chance, 1e-12) for value in (center, square, log_size))
     xyz, size = xyz / points, np.exp(log_size.mean(1))
     extent = np.log(np.stack(spread(form / points), 1) * made.gap)
