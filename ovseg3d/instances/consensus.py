@@ -100,12 +100,17 @@ def fit_agreement(
     success say nothing about masks that touch, and are left out. Two trials more, one of them a success, keep rates off
     0 and 1 (Laplace's rule)."""
     s, t = successes[successes > 0], trials[successes > 0]
+
+    def rates(chance: np.ndarray) -> list[float]:
+        return [float((weight @ s + 1) / (weight @ t + 2)) for weight in (chance, 1 - chance)]
+
     chance = s / t
+    one, two = rates(chance)
     for _ in range(rounds):
-        one, two = ((weight @ s + 1) / (weight @ t + 2) for weight in (chance, 1 - chance))
         share = (chance.sum() + 1) / (len(s) + 2)
         chance = expit(logit(share) + s * np.log(one / two) + (t - s) * np.log((1 - one) / (1 - two)))
-    return Agreement(float(one), float(two))
+        one, two = rates(chance)
+    return Agreement(one, two)
 
 
 def _rows(points: Sequence[np.ndarray], count: int) -> csr_array:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, Plane, find_layout, is_room
+from ovseg3d.runs.config import Layout
 
 Z = np.array([0.0, 0.0, 1.0])
 GAP = 0.05
@@ -20,7 +21,7 @@ def joined(*parts: tuple[np.ndarray, object]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([points for points, _ in parts]), np.concatenate(normals)
 
 
-def found_in(xyz: np.ndarray, normal: np.ndarray, layout="indoor") -> tuple[np.ndarray, np.ndarray]:
+def found_in(xyz: np.ndarray, normal: np.ndarray, layout: Layout = "indoor") -> tuple[np.ndarray, np.ndarray]:
     """The plane of each point, and its class; superpoints are cells that face one way."""
     cell = np.concatenate([np.floor(xyz / 0.25 + 0.1), np.round(normal)], 1)
     _, superpoint = np.unique(cell, axis=0, return_inverse=True)
@@ -85,7 +86,8 @@ def test_a_ceiling_may_slope(slope: float) -> None:
     rise, angle = 4 * np.tan(np.radians(slope)), np.radians(slope)
     roof = sheet((-2, -2, 2.5), (4, 0, rise), (0, 4, 0)), (np.sin(angle), 0, -np.cos(angle))
     xyz, normal = walls(0, 90, 180)
-    plane, kind = found_in(*(np.concatenate([one, other]) for one, other in zip((xyz, normal), joined(roof))))
+    above, facing = joined(roof)
+    plane, kind = found_in(np.concatenate([xyz, above]), np.concatenate([normal, facing]))
     assert plane.max() == 5 and (kind[len(xyz) :] == CEILING).mean() > 0.9
 
 
@@ -111,8 +113,9 @@ def test_which_planes_make_a_room(normals: tuple[tuple[float, float, float], ...
 
 
 def test_the_setting_decides_which_planes_count() -> None:
-    for angles, counts in (((0, 90), {"auto": 3, "indoor": 3, "none": 0}), ((0,), {"auto": 0, "indoor": 2, "none": 0})):
+    settings: tuple[Layout, ...] = "auto", "indoor", "none"
+    for angles, counts in (((0, 90), (3, 3, 0)), ((0,), (0, 2, 0))):
         xyz, normal = walls(*angles)
-        for layout, count in counts.items():
+        for layout, count in zip(settings, counts, strict=True):
             plane, kind = found_in(xyz, normal, layout)
             assert plane.max() == count and ((plane > 0) == (kind != NONE)).all()
