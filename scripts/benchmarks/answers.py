@@ -164,7 +164,7 @@ def boxes(engine: QueryEngine, folder: Path) -> Row:
     if not path.is_file():
         return {}
     true = [box_from_record(record) for record in json.loads(path.read_text())]
-    found = [one.box for one in engine.detections.detect().detections]
+    found = [box_from_record(one.record()) for one in engine.detections.detect().detections]
     iou = np.array([[box_iou(one, other) for other in true] for one in found]).reshape(len(found), len(true))
     row: Row = {}
     for name, threshold in (("25", 0.25), ("50", 0.5)):
