@@ -70,7 +70,7 @@ def name_shapes(
     last: ShapeError | None = None
     for row, shape in enumerate(shapes):
         try:
-            found = _vectors(namer, PROJECTIONS[projection](_upright(shape, protocol.points)))
+            found = tower_vectors(namer, PROJECTIONS[projection](_upright(shape, protocol.points)))
             for tower, vector in found.items():
                 rank = name_ranks((names @ vector)[None], labels[row : row + 1])
                 ranks.setdefault(tower, [NO_ANSWER] * len(shapes))[row] = int(rank[0])
@@ -129,8 +129,13 @@ def _upright(shape: NamedShape, count: int) -> Float[np.ndarray, "points 3"]:
     return points @ turn_up(np.array(AXES[shape.up])).T
 
 
-def _vectors(namer: ShapeNamer, pictures: Float[np.ndarray, "views h w"]) -> dict[str, Float[np.ndarray, " dim"]]:
-    """The mean vector over views, by tower."""
+def tower_vectors(namer: ShapeNamer, pictures: Float[np.ndarray, "views h w"]) -> dict[str, Float[np.ndarray, " dim"]]:
+    """The mean vector over a shape's views, by tower; not of unit length. Only "frozen" without tuned weights.
+
+    Args:
+        namer: its own choice of towers is not used.
+        pictures: views of a projection, 0 to 1.
+    """
     seen = torch.from_numpy(pictures).float()[:, None].expand(-1, 3, -1, -1).to(namer.device)
     with torch.no_grad():
         if namer.tower is None:
