@@ -91,6 +91,7 @@ def few_shot_curve(
     shots: Sequence[int],
     draws: int,
     rng: np.random.Generator,
+    log_prior: Float[np.ndarray, " classes"] | None = None,
 ) -> dict[str, dict[int, float]]:
     """Top-1 by method and number of labelled shapes of each class, the mean over draws; measured on the other shapes.
 
@@ -104,10 +105,11 @@ def few_shot_curve(
         shots: labelled shapes of each class; each class needs more.
         draws: how often they are drawn.
         rng: draws them.
+        log_prior: of the names, as `ShapeNamer.log_prior` gives it; None: all are alike.
     """
     means = views.mean(1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
-    text = means @ names.T * logit_scale
+    text = means @ names.T * logit_scale - (0.0 if log_prior is None else log_prior)
     found: dict[str, dict[int, list[float]]] = {"zero-shot": {0: [float((text.argmax(1) == labels).mean())]}}
     for count in shots:
         for _ in range(draws):

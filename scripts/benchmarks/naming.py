@@ -149,8 +149,9 @@ class Naming:
 
     def _draw(self, namer: ShapeNamer, data: Data, stems: list[torch.Tensor], seen: list[np.ndarray]) -> None:
         """Which names are mixed up, and what the names with most shapes find: not chosen by how well they do."""
-        scores = mean_vectors(namer, stems) @ name_vectors(namer, data.classes, False).T
-        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, scores.argmax(1), data.classes)
+        vectors, words = mean_vectors(namer, stems), name_vectors(namer, data.classes, False)
+        named, scores = namer.logits(vectors, words).argmax(1), vectors @ words.T
+        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, named, data.classes)
         count = np.bincount(data.label, minlength=len(data.classes))
         asked = np.sort(np.argsort(-count, kind="stable")[: min(SHEET_TEXTS, (count > 0).sum())])
         names, views = [data.classes[k] for k in data.label], np.stack([views[SHEET_VIEW] for views in seen])
@@ -350,7 +351,8 @@ def few_shots(namer: ShapeNamer, data: Data, stems: list[torch.Tensor], rng: np.
     views = np.stack([embed(namer, stems[k], 0.5) for k in chosen])
     names = name_vectors(namer, [data.classes[k] for k in common], False)
     scale = namer.encoder.logit_scale
-    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=DRAWS, rng=rng)
+    prior = namer.log_prior(names)
+    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=DRAWS, rng=rng, log_prior=prior)
     print(f"few shots, {len(common)} classes: {found}")
     return {"classes": len(common), "top1": found}
 

@@ -81,7 +81,10 @@ class NamingParts:
         data = self._procedural(rng, sorted(rng.permutation(len(KINDS))[: self.kinds].tolist()))
         views, names = view_vectors(namer, data.points)[0.5], name_vectors(namer, data.classes, False)
         scale, shots = namer.encoder.logit_scale, [count for count in SHOTS if count < self.each]
-        found = few_shot_curve(views, data.label, names, logit_scale=scale, shots=shots, draws=DRAWS, rng=rng)
+        prior = namer.log_prior(names)
+        found = few_shot_curve(
+            views, data.label, names, logit_scale=scale, shots=shots, draws=DRAWS, rng=rng, log_prior=prior
+        )
         for method, row in found.items():
             print(
                 f"few shots, {len(data.classes)} kinds, {method}: " + ", ".join(f"{k}: {v:.1%}" for k, v in row.items())
