@@ -45,7 +45,6 @@ from ovseg3d.runs.devices import DeviceName, resolve_device
 from ovseg3d.scene import PointCloud
 from scripts.start import start
 
-TOWERS: tuple[Towers, ...] = ("frozen", "tuned")
 ALL_SCORES = 0.02
 """Least score of a proposal: average precision takes them all."""
 PAPER = {"ScanNet-18": "50.7 / 38.0", "ScanNet-20": "19.3 / -"}
@@ -145,14 +144,17 @@ def named_by_tower(
     namer: ShapeNamer, clouds: Sequence[np.ndarray], names: Float[np.ndarray, "classes dim"], classes: Sequence[str]
 ) -> dict[str, tuple[list[str | None], np.ndarray]]:
     """Names (None: too few points) and their probabilities, by tower; z is up."""
-    found: dict[str, tuple[list[str | None], np.ndarray]] = {}
+    towers: tuple[Towers, ...] = ("frozen",) if namer.tower is None else ("frozen", "tuned")
+    found: dict[str, tuple[list[str | None], np.ndarray]] = {
+        tower: ([None] * len(clouds), np.zeros(len(clouds))) for tower in towers
+    }
     for row, points in enumerate(clouds):
         try:
             vectors = tower_vectors(namer, relief(check_points(points)))
         except ShapeError:
             continue
-        for tower in (name for name in TOWERS if name in vectors):
-            labels, sure = found.setdefault(tower, ([None] * len(clouds), np.zeros(len(clouds))))
+        for tower in towers:
+            labels, sure = found[tower]
             cosines = names @ (vectors[tower] / np.linalg.norm(vectors[tower]))
             logits = namer.encoder.logit_scale * cosines - namer.log_prior(names, tower)
             odds = np.exp(logits - logits.max())
