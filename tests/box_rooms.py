@@ -7,10 +7,11 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.grouping import InstanceConfig
+from ovseg3d.instances.layout import StructureConfig
 
 GAP = 0.04
 Z = np.array([0.0, 0.0, 1.0])
-INDOOR = InstanceConfig(layout="indoor")
+INDOOR = InstanceConfig(structure=StructureConfig(layout="indoor"))
 """Most surfaces here have fewer planes than a room."""
 VECTORS = np.random.default_rng(5).normal(size=(8, 16)).astype(np.float32)
 """Features of each kind of instance; 0 is the layout."""

@@ -25,19 +25,16 @@ from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
 from ovseg3d.instances.consensus import MOST, Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
-from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL
+from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
 from ovseg3d.instances.proposals import VOTE_COLUMNS, Proposals
 from ovseg3d.instances.selection import SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
-from ovseg3d.runs.config import Layout
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
     """How points are grouped into instances."""
 
-    layout: Layout = "auto"
-    """Which planes are a layout, see `layout.find_layout`."""
     tint: float = 0.2
     """Greatest difference in tint (see `adjacency.tint`) at which a region on a plane is layout..."""
     shade: float = 0.6
@@ -50,6 +47,7 @@ class InstanceConfig:
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
+    structure: StructureConfig = field(default_factory=StructureConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
 
 
@@ -103,7 +101,7 @@ def find_instances(
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
-    made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.layout)
+    made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
     proposals = propose(made)
     layout, inside, tree = grow(made, config, proposals)
     told = node_features(tree, inside, made, layout, proposals)
@@ -209,6 +207,6 @@ def _layout(
             apart, hue = mean - mean[usual], tint(mean[:, -3:])
             look, light, other = (apart[:, :-3] ** 2).sum(1), apart[:, -3] ** 2, ((hue - hue[usual]) ** 2).sum(1)
             far = look / config.alike**2 + light / config.shade**2 + other / config.tint**2
-            found[(far < 1) & (on > MOST) & (found == NONE)] = name
+            found[(far < 1) & (on > 0.4) & (found == NONE)] = name
     found = found[region]
     return np.where((found != NONE) & (kind != NONE), kind, found)

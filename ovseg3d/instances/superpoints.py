@@ -12,12 +12,12 @@ from jaxtyping import Float, Int, Integer
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import bends, edge_features, moments, votes
-from ovseg3d.instances.graph import Contacts, add_up, agglomerate, spacing, touching
-from ovseg3d.instances.layout import FLOOR, find_layout
+from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spacing, touching
+from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, find_layout, lies_on
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
-from ovseg3d.runs.config import Layout
 
-_ROWS = 100_000
+LOW = 0.02
+"""Where no floor was found, its height is this quantile of the points' heights."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def find_superpoints(
     visibilities: Sequence[Visibility] = (),
     regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     config: SuperpointConfig | None = None,
-    layout: Layout = "auto",
+    structure: StructureConfig | None = None,
 ) -> Superpoints:
     """Group surface points into superpoints.
 
@@ -88,16 +88,17 @@ def find_superpoints(
         surface: at least two points.
         features, visibilities, regions: as for `grouping.find_instances`.
         config: how points are grouped.
-        layout: which planes are a layout, see `layout.find_layout`.
+        structure: how planes of the layout are found.
     """
     config, up = config or SuperpointConfig(), surface.up.astype(np.float64)
     xyz = surface.xyz.astype(np.float64)
     # Stray points are farther apart than a cell of the surface is large.
     gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
     typical = max(float(np.median(gap)), 1e-12)
-    area = np.maximum(gap, 1e-3 * typical) ** 2
+    # An isolated point must not count as a large area.
+    area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
     normal, colour = _smoothed(surface, config.smoothing)
-    appearances = [_appearance(vectors, area, config.kept) / np.sqrt(len(features)) for vectors in features]
+    appearances = [_appearance(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
     appearance = np.concatenate([np.zeros((len(xyz), 0)), *appearances], 1)
     edges = touching(xyz, gap, surface.normal.astype(np.float64))
     near = config.near * xyz / typical
@@ -108,10 +109,13 @@ def find_superpoints(
     step = np.linalg.norm(colour[edges.pair[:, 0]] - colour[edges.pair[:, 1]], axis=1)
     across = np.stack([np.ones(len(step)), step, bends(edges.pair, xyz, normal)], 1)
     adjacency = Contacts(edges.pair, across).merged(superpoint, len(weight))
-    plane, kind = find_layout(xyz, normal, area, superpoint, up, typical, layout)
-    below = (xyz @ up)[kind[superpoint] == FLOOR]
+    planes = find_layout(xyz, normal, area, up, typical, structure)
+    own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
+    plane = majority(superpoint, own, len(weight), 0.5)
+    kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
+    below = height[kind[own] == FLOOR]
     floor = float(np.median(below)) if len(below) else None
-    ground = float((xyz @ up).min()) if floor is None else floor
+    ground = float(np.quantile(height, LOW)) if floor is None else floor
     return Superpoints(
         xyz=xyz,
         gap=typical,
@@ -123,7 +127,7 @@ def find_superpoints(
         form=add_up(moments(xyz, up, ground, typical), superpoint, len(weight)) / weight[:, None],
         first=appearances[0].shape[1] if len(appearances) > 1 else None,
         plane=plane,
-        kind=kind,
+        kind=kind[plane],
         floor=floor,
         adjacency=adjacency,
         vote=votes(adjacency.pair, superpoint, len(weight), visibilities, regions),
@@ -159,6 +163,7 @@ def _ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarr
     """Ward's cost: the variance (times weight) that merging two regions adds."""
     a, b = contacts.pair.T
     far = np.empty(len(a))
-    for rows in np.array_split(np.arange(len(a)), len(a) // _ROWS + 1):
+    for start in range(0, len(a), 100_000):
+        rows = slice(start, start + 100_000)
         far[rows] = ((means[a[rows]] - means[b[rows]]) ** 2).sum(1)
     return weight[a] * weight[b] / (weight[a] + weight[b]) * far

@@ -26,6 +26,7 @@ from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, e
 from ovseg3d.heads.detection import Detector, Segmentation
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
+from ovseg3d.instances.layout import StructureConfig
 from ovseg3d.instances.proposals import Proposals
 from ovseg3d.instances.superpoints import Superpoints
 from ovseg3d.pipeline.context import Context
@@ -116,7 +117,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
     appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
     masks = segmented(scene, features)
-    said, metres = None, scene.metres_per_unit
+    structure, said, metres = StructureConfig(layout=config.semantics.layout), None, scene.metres_per_unit
 
     def proposed(made: Superpoints) -> Proposals | None:
         nonlocal said, metres
@@ -126,7 +127,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
 
     grouped = find_instances(
         surface, appearance, visibilities=visibilities, regions=regions, masks=masks, propose=proposed,
-        config=InstanceConfig(layout=config.semantics.layout),
+        config=InstanceConfig(structure=structure),
     )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
     seconds["instances_seconds"] = time.monotonic() - start

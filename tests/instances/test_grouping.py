@@ -22,6 +22,7 @@ from ovseg3d.instances.grouping import (
     find_instances,
     grow,
 )
+from ovseg3d.instances.layout import StructureConfig, room_planes
 from ovseg3d.instances.records import fit_box, instances_meant, instances_of
 from ovseg3d.instances.superpoints import find_superpoints
 
@@ -45,7 +46,7 @@ def ious(found: Instances, truth: np.ndarray) -> dict[int, float]:
 
 def offered(surface: Surface, features: list[np.ndarray], truth: np.ndarray) -> dict[int, float]:
     """For each true instance the largest IoU of a node of the merge tree."""
-    made = find_superpoints(surface, features, layout="indoor")
+    made = find_superpoints(surface, features, structure=INDOOR.structure)
     _, inside, tree = grow(made, INDOOR)
     count, best = len(made.weight), {}
     size = tree.sums(made.weight[inside, None])[:, 0]
@@ -124,7 +125,7 @@ def test_halves_of_a_slab_are_two_things_if_they_look_different() -> None:
     last = []
     for share in (0.0, 0.8):
         features[room.kinds == 2] = share * VECTORS[1] + (1 - share) * VECTORS[2]
-        made = find_superpoints(surface, [features], layout="indoor")
+        made = find_superpoints(surface, [features], structure=INDOOR.structure)
         last.append(grow(made, INDOOR)[2].cost[-1])
     assert last[0] > 1.5 * last[1]
 
@@ -153,7 +154,7 @@ def test_planes_are_a_layout_only_in_a_room_or_where_it_is_said() -> None:
     surface, features = room.surface(0.004), [room.features()]
     found = find_instances(surface, features)
     assert found.count == 2 and ((found.layout != NONE) == (room.instances == 0)).mean() > 0.98
-    none = find_instances(surface, features, config=InstanceConfig(layout="none"))
+    none = find_instances(surface, features, config=InstanceConfig(structure=StructureConfig(layout="none")))
     assert not none.layout.any() and min(ious(none, room.instances).values()) > 0.95 and none.count > 2
 
 
@@ -168,6 +169,16 @@ def test_a_wall_of_another_colour_does_not_take_what_hangs_on_it() -> None:
     colours = [[120] * 3, [0] * 3, [0] * 3, [200] * 3, [220, 200, 60], [120, 70, 40], [50, 70, 140]]
     surface = replace(room.surface(0.003), rgb=np.array(colours, np.uint8)[room.kinds])
     assert min(offered(surface, [room.features()], room.instances).values()) > 0.85
+
+
+def test_a_table_top_is_no_floor() -> None:
+    room = floor().sheet((-0.8, -0.8, 0.7), (1.6, 0, 0), (0, 1.6, 0), (0, 0, 1), 1, 0)
+    surface = room.surface()
+    planes = room_planes(
+        surface.xyz.astype(np.float64), surface.normal.astype(np.float64), np.full(len(surface), GAP**2), Z, GAP
+    )
+    assert [round(plane.offset, 2) for plane in planes] == [0.0]
+    assert planes[0].normal @ Z > 0.999
 
 
 def test_order_of_points_and_scale_of_the_scene_do_not_matter() -> None:
@@ -371,7 +382,7 @@ def walls(high: float = 2.5) -> Room:
     return room.sheet((2, -2, 0), (0, 4, 0), (0, 0, high), (-1, 0, 0), 0, 3)
 
 
-@pytest.mark.parametrize("slope", [15, 26, 37, 45])
+@pytest.mark.parametrize("slope", [15, 26, 37, 45, 62])
 def test_a_roof_is_ceiling(slope: float) -> None:
     """Over knee walls of one metre; a cupboard stands at one of them."""
     rise, slope = 2 * np.tan(np.radians(slope)), np.radians(slope)

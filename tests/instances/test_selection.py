@@ -95,7 +95,7 @@ def test_the_best_nodes_have_the_greatest_sum_of_all_disjoint_ones(seed: int) ->
 def test_form_is_what_the_points_of_a_node_say() -> None:
     room = floor(2.0).box((-0.3, 0, 0), (0.4, 0.4, 0.4), 1, 1).box((0.4, 0, 0), (0.4, 0.4, 0.2), 2, 2)
     surface = room.surface(0.003)
-    made = find_superpoints(surface, [room.features()], layout="indoor")
+    made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
     layout, inside, tree = grow(made, INDOOR)
     told = dict(zip(FORM, node_features(tree, inside, made, layout).T, strict=True))
     (a, b), edges = made.adjacency.pair.T, made.adjacency.sums[:, 0]
@@ -115,7 +115,7 @@ def test_form_is_what_the_points_of_a_node_say() -> None:
 def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
     room = two_boxes()
     surface, true = room.surface(0.004), room.instances
-    made = find_superpoints(surface, [room.features()], layout="indoor")
+    made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
     layout, inside, tree = grow(made, INDOOR)
     masks = [np.flatnonzero(true == 1)[:100], np.flatnonzero(true > 0)]
     seen = proposals(surface, true, np.where(true == 1, 0.9, 0.0), masks, [0.5, 0.8])
@@ -144,7 +144,7 @@ def test_the_head_says_of_a_node_how_its_proposals_lie() -> None:
 def test_the_head_says_of_a_node_how_its_votes_agree() -> None:
     room, random = two_boxes(), np.random.default_rng(0)
     surface, true = room.surface(0.004), room.instances
-    made = find_superpoints(surface, [room.features()], layout="indoor")
+    made = find_superpoints(surface, [room.features()], structure=INDOOR.structure)
     layout, inside, tree = grow(made, INDOOR)
     seen = proposals(surface, true, random.uniform(0.1, 0.9, len(true)), [], [])
     seen = replace(seen, centers=seen.centers + random.normal(0, 0.1, seen.centers.shape))
