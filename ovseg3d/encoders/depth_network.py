@@ -1,0 +1,181 @@
+"""The built-in depth network: from a photo and its focal length to metric depth, normals and how sure the depth is.
+
+A small U-Net with attention between its coarsest cells. Rays of the pixels are part of its input, so photos of any
+shape fit. What it predicts of depth is log(z / f) with the focal length f in pixels of its input: twice the focal
+length makes things look twice as near (Metric3D's canonical camera, Yin et al. 2023).
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.files import write_atomic
+
+SHIPPED = Path(__file__).parent / "builtin/depth/model.safetensors"
+STRIDE = 16
+"""Pixels of the input that become one of the coarsest cells; sides of inputs are multiples."""
+AREA = 160 * 120
+"""Pixels of a photo as the network sees it."""
+CANONICAL_FOCAL = 130.0
+"""Focal length at which the network predicts plain log depth, pixels of its input."""
+
+
+@dataclass(frozen=True)
+class DepthShape:
+    """Sizes of the network."""
+
+    channels: tuple[int, ...] = (24, 48, 96, 160)
+    """At a half, a quarter, an eighth and a sixteenth of the input."""
+    attention: int = 3
+    """Blocks of attention between the coarsest cells."""
+    heads: int = 5
+
+
+@dataclass(frozen=True)
+class DepthPredictions:
+    """At half the input's size."""
+
+    log_depth: Float[Tensor, "photos h w"]
+    """Of z-depth in metres."""
+    log_scale: Float[Tensor, "photos h w"]
+    """Logarithm of the scale of a Laplace distribution of `log_depth`: its expected absolute error."""
+    normal: Float[Tensor, "photos 3 h w"]
+    """Unit vectors in the camera's frame, towards the camera."""
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_convolved(channels, channels), nn.ReLU(), *_convolved(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.layers(x))
+
+
+def _convolved(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False), nn.BatchNorm2d(outputs)
+
+
+class DepthNetwork(nn.Module):
+    """Photos to `DepthPredictions`."""
+
+    def __init__(self, shape: DepthShape | None = None) -> None:
+        super().__init__()
+        self.shape = shape = shape or DepthShape()
+        first, *others = shape.channels
+        self.stem = nn.Sequential(*_convolved(5, first, 5, 2), nn.ReLU())
+        down, up = [], []
+        finer = first
+        for level, channels in enumerate(others):
+            blocks = [_Residual(channels) for _ in range(2 if 0 < level < len(others) - 1 else 1)]
+            down.append(nn.Sequential(*_convolved(finer, channels, 3, 2), nn.ReLU(), *blocks))
+            up.append(nn.ModuleList([nn.Conv2d(channels, finer, 1), _Residual(finer)]))
+            finer = channels
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up[::-1])
+        layer = nn.TransformerEncoderLayer(finer, shape.heads, 2 * finer, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.attention = nn.TransformerEncoder(layer, shape.attention, enable_nested_tensor=False)
+        self.place = nn.Linear(2, finer)
+        self.predict = nn.Conv2d(first, 5, 3, padding=1)
+        nn.init.zeros_(self.predict.bias)
+
+    def forward(
+        self, rgb: Float[Tensor, "photos 3 h w"], rays: Float[Tensor, "photos 2 h w"], focal: Float[Tensor, " photos"]
+    ) -> DepthPredictions:
+        """Predictions.
+
+        Args:
+            rgb: 0 to 1; sides are multiples of `STRIDE`.
+            rays: x / z and y / z of the pixels.
+            focal: geometric mean of the focal lengths along both axes, pixels of `rgb`.
+        """
+        mean, spread = rgb.mean((1, 2, 3), keepdim=True), rgb.std((1, 2, 3), keepdim=True)
+        x = self.stem(torch.cat([(rgb - mean) / (spread + 0.05), 2 * rays], 1))
+        finer = []
+        for blocks in self.down:
+            finer.append(x)
+            x = blocks(x)
+        places = self.place(F.interpolate(rays, x.shape[-2:], mode="area").flatten(2).transpose(1, 2))
+        tokens = self.attention(x.flatten(2).transpose(1, 2) + places)
+        x = tokens.transpose(1, 2).reshape(x.shape)
+        for (narrow, block), beside in zip(self.up, reversed(finer)):  # type: ignore[misc]
+            x = block(beside + F.interpolate(narrow(x), scale_factor=2, mode="bilinear"))
+        found = self.predict(x)
+        log_depth = found[:, 0] + torch.log(focal / CANONICAL_FOCAL)[:, None, None]
+        towards = torch.tensor([0.0, 0.0, 1.0]).to(found)[:, None, None]
+        return DepthPredictions(log_depth, found[:, 1].clamp(-6, 2), F.normalize(found[:, 2:] - towards, dim=1))
+
+    def facts(self) -> dict[str, Any]:
+        """What builds this network before its weights are loaded (JSON values)."""
+        return asdict(self.shape)
+
+
+def input_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height at which the network sees a photo: about `AREA` pixels, both multiples of `STRIDE`."""
+    ratio = min(max(width / height, 0.2), 5.0)
+    w, h = math.sqrt(AREA * ratio), math.sqrt(AREA / ratio)
+    return max(2, round(w / STRIDE)) * STRIDE, max(2, round(h / STRIDE)) * STRIDE
+
+
+@torch.no_grad()
+def predict_depth(
+    network: DepthNetwork, photo: UInt8[Tensor, "h w 3"], focal: tuple[float, float], centre: tuple[float, float]
+) -> DepthPredictions:
+    """Predictions of one photo.
+
+    Args:
+        network: in evaluation mode.
+        photo: on the network's device.
+        focal: along both axes, pixels of the photo.
+        centre: the principal point, pixels.
+    """
+    height, width = photo.shape[:2]
+    size = input_size(width, height)
+    image = photo.permute(2, 0, 1)[None].float() / 255
+    image = F.interpolate(image, size[::-1], mode="bilinear", antialias=True)
+    share = [after / before for after, before in zip(size, (width, height))]
+    lines = [
+        (torch.arange(n, device=photo.device) + 0.5 - c * s) / (f * s) for n, c, f, s in zip(size, centre, focal, share)
+    ]
+    y, x = torch.meshgrid(lines[1], lines[0], indexing="ij")
+    mean = math.sqrt(focal[0] * share[0] * focal[1] * share[1])
+    return network(image, torch.stack([x, y])[None], torch.tensor([mean], device=photo.device))
+
+
+def save_network(path: Path, network: DepthNetwork) -> None:
+    """Write `path` in half precision, atomically. Raises OutputError."""
+    from safetensors.torch import save
+
+    tensors = {n: v.detach().half().contiguous() for n, v in network.state_dict().items() if v.is_floating_point()}
+    write_atomic(path, save(tensors, metadata={"shape": json.dumps(network.facts())}))
+
+
+def load_network(path: Path = SHIPPED) -> DepthNetwork:
+    """The network in a file, in evaluation mode; by default the shipped one.
+
+    Raises:
+        ConfigError: the file is missing, or holds no depth network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            shape = json.loads((file.metadata() or {})["shape"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+        network = DepthNetwork(DepthShape(**{**shape, "channels": tuple(shape["channels"])}))
+        counters = {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
+        network.load_state_dict({**counters, **tensors})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            "This is no file of a depth network", where=path, fix="make one with scripts.training.train_depth"
+        ) from error
+    return network.eval().requires_grad_(False)
