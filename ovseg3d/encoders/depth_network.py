@@ -82,11 +82,12 @@ class DepthNetwork(nn.Module):
             up.append(nn.ModuleList([nn.Conv2d(channels, finer, 1), _Residual(finer)]))
             finer = channels
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up[::-1])
-        layer = nn.TransformerEncoderLayer(finer, shape.heads, 2 * finer, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            finer, shape.heads, 2 * finer, 0.0, "gelu", batch_first=True, norm_first=True
+        )
         self.attention = nn.TransformerEncoder(layer, shape.attention, enable_nested_tensor=False)
         self.place = nn.Linear(2, finer)
         self.predict = nn.Conv2d(first, 5, 3, padding=1)
-        nn.init.zeros_(self.predict.bias)
 
     def forward(
         self, rgb: Float[Tensor, "photos 3 h w"], rays: Float[Tensor, "photos 2 h w"], focal: Float[Tensor, " photos"]
@@ -169,9 +170,9 @@ def load_network(path: Path = SHIPPED) -> DepthNetwork:
 
     try:
         with safe_open(path, framework="pt") as file:
-            shape = json.loads((file.metadata() or {})["shape"])
+            facts: dict[str, Any] = json.loads((file.metadata() or {})["shape"])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-        network = DepthNetwork(DepthShape(**{**shape, "channels": tuple(shape["channels"])}))
+        network = DepthNetwork(DepthShape(tuple(facts["channels"]), facts["attention"], facts["heads"]))
         counters = {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
         network.load_state_dict({**counters, **tensors})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

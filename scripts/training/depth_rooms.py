@@ -128,8 +128,9 @@ def _view(rng: np.random.Generator, tracer: Tracer, flat: Flat, size: np.ndarray
         c2w[:3, :3] = c2w[:3, :3] @ Rotation.from_euler("z", rng.normal(0, 6), degrees=True).as_matrix()
         view = look_at_room(tracer, c2w, SIDE, float(np.exp(rng.uniform(*np.log(FOCALS)))))
         inverse = 1 / view.depth_z
-        flat_wall = inverse.std() < 0.12 * inverse.mean()
-        if view.depth_z.min() > 0.15 and np.quantile(view.depth_z, 0.2) > 0.3 and not (flat_wall and rng.random() < 0.8):
+        dull = inverse.std() < 0.12 * inverse.mean()
+        clear = view.depth_z.min() > 0.15 and np.quantile(view.depth_z, 0.2) > 0.3
+        if clear and not (dull and rng.random() < 0.8):
             return view
 
 
@@ -153,8 +154,8 @@ def _image(rng: np.random.Generator, tracer: Tracer, flat: Flat, view: View) -> 
 def _stains(rng: np.random.Generator, view: View, depth: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """A random solid pattern of deviation 1: waves of many lengths, sometimes cut to two tones."""
     column, row = np.meshgrid(np.arange(SIDE) + 0.5 - SIDE / 2, np.arange(SIDE) + 0.5 - SIDE / 2)
-    local = np.stack([column / view.focal, row / view.focal, np.ones_like(column)], -1) * np.minimum(depth, FAR)[..., None]
-    xyz = local @ view.c2w[:3, :3].T
+    rays = np.stack([column / view.focal, row / view.focal, np.ones_like(column)], -1)
+    xyz = (rays * np.minimum(depth, FAR)[..., None]) @ view.c2w[:3, :3].T
     total = np.zeros(depth.shape)
     for wave in np.exp(rng.uniform(np.log(0.02), np.log(1.0), 10)):  # metres
         k = rng.normal(0, 1, 3)

@@ -29,7 +29,6 @@ JOINED_AT = 0.7
 WARM_STEPS = 100
 AVERAGE = 0.998
 """Decay of the averaged weights, which are the ones that are kept."""
-_LUMINANCE = 255
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,11 @@ def cut(photos: np.ndarray, size: tuple[int, int], random: BatchRandom | None) -
     rgb = F.grid_sample(to_float(torch.from_numpy(photos["rgb"])), fine, align_corners=False, padding_mode="border")
     truth = np.concatenate([photos["log_depth"][:, None].astype(np.float32), photos["normal"].transpose(0, 3, 1, 2)], 1)
     truth = F.grid_sample(
-        torch.from_numpy(truth).float().nan_to_num(posinf=1e4), half, "nearest", padding_mode="border", align_corners=False
+        torch.from_numpy(truth).float().nan_to_num(posinf=1e4),
+        half,
+        "nearest",
+        padding_mode="border",
+        align_corners=False,
     )
     normal = F.normalize(truth[:, 1:], dim=1)
     normal[:, 0] *= flip[:, None, None]
@@ -123,7 +126,7 @@ def disturb(rgb: Float[Tensor, "photos 3 h w"], random: BatchRandom, rng: np.ran
 
 def _compressed(rgb: Tensor, quality: int) -> Tensor:
     kept = BytesIO()
-    pixels = np.round(rgb.permute(1, 2, 0).numpy() * _LUMINANCE).astype(np.uint8)
+    pixels = np.round(rgb.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     Image.fromarray(pixels).save(kept, "JPEG", quality=quality)
     return to_float(torch.from_numpy(np.array(Image.open(kept)))[None])[0]
 
