@@ -105,7 +105,8 @@ class DepthNetwork(nn.Module):
         self.encoder = DepthEncoder(shape.encoder, shape.stages)
         with torch.no_grad():
             given = [x.shape[1] for x in self.encoder.eval()(torch.zeros(1, 3, 2 * STRIDE, 2 * STRIDE))]
-        # Rays join the maps of each size.
+        # Rays join the maps of each size. Norms: the encoder's maps have values of tens, under which ReLUs die.
+        self.norms = nn.ModuleList([nn.BatchNorm2d(n) for n in given])
         self.beside = nn.ModuleList([nn.Conv2d(n + 3, channels, 1) for n, channels in zip(given, shape.channels)])
         self.narrow = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in zip(shape.channels, shape.channels[1:])])
         self.blocks = nn.ModuleList([_Residual(channels) for channels in shape.channels])
@@ -126,8 +127,9 @@ class DepthNetwork(nn.Module):
         """
         rays = torch.cat([rays, rays.square().sum(1, keepdim=True)], 1)
         levels = []
-        for found, beside in zip(self.encoder(rgb), self.beside):
-            levels.append(beside(torch.cat([found, F.interpolate(rays, found.shape[-2:], mode="area")], 1)))
+        for found, norm, beside in zip(self.encoder(rgb), self.norms, self.beside):
+            around = F.interpolate(rays, found.shape[-2:], mode="area")
+            levels.append(beside(torch.cat([norm(found), around], 1)))
         x = self.blocks[-1](levels.pop())
         x = self.attention(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
         for narrow, block in zip(reversed(self.narrow), reversed(self.blocks[:-1])):

