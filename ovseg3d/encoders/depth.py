@@ -6,7 +6,7 @@ well, such as Depth Anything V2; photos are lifted by models of metric depth onl
 """
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ Intrinsics = tuple[float, float, float, float]
 """fx, fy, cx, cy in pixels of the photo."""
 
 
+@runtime_checkable
 class DepthEstimator(Protocol):
     """Predicts the depth of a photo."""
 

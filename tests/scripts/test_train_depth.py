@@ -35,6 +35,7 @@ def slanted(count: int = 6) -> np.ndarray:
 def planes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_stage, "load_photos", lambda *_: slanted())
     monkeypatch.setattr(depth_stage, "PHOTOS", 6)
+    monkeypatch.setattr(depth_stage, "WARM_STEPS", 5)
     monkeypatch.setattr(depth_stage, "SMALL", ((48, 32), (32, 32)))
 
 
@@ -87,13 +88,13 @@ def test_a_training_continues_with_the_same_bits(planes: None, tmp_path: Path) -
 
 
 def test_a_training_learns_and_its_file_brings_it_back(planes: None, tmp_path: Path) -> None:
-    stage = DepthStage(tmp_path, [0], DepthRecipe(batch=4))
+    stage = DepthStage(tmp_path, [0], DepthRecipe(batch=4, rate=5e-3))
     losses = []
-    for step in range(30):
+    for step in range(40):
         stage.figures.clear()
         stage.step(step, step / 100)
         losses.append(stage.figures["metric"])
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     network = stage.averaged_network()
     save_network(tmp_path / "model.safetensors", network)
     batch = cut(slanted(), (64, 48), None)
