@@ -114,7 +114,7 @@ def test_the_shipped_network_is_small_and_says_what_it_can() -> None:
     assert SHIPPED.stat().st_size < 4_000_000 and "photograph" in card["data"]["never seen"]
     figures = card["figures"]
     assert 0 < figures["relative error, scale fitted"] < figures["relative error"] < 0.5
-    assert figures["share within 1.25"] > 0.5 and figures["normal error, median, degrees"] < 40
+    assert figures["share within 1.25"] > 0.3 and figures["normal error, median, degrees"] < 40
 
 
 def test_a_broken_file_is_a_clear_error(tmp_path: Path) -> None:
