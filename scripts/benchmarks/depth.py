@@ -17,6 +17,7 @@ tables:
   of which a photo shows most; others that it shows need not be found.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from ovseg3d.engine.workers import available_cores
 from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate.metrics.detection import FoundBoxes, TrueBoxes, measure_detection
 from ovseg3d.field.depth_rays import COMPLETION_SIGMA
-from ovseg3d.files import read_json, write_atomic
+from ovseg3d.files import write_atomic
 from ovseg3d.heads.detection import Detector, detect_scene
 from ovseg3d.heads.lifting import depth_normals, lift_view
 from ovseg3d.scene import Frame, Scene, load_scene
@@ -163,7 +164,7 @@ class Depth:
         true: dict[str, TrueBoxes] = {}
         for path in self.scenes:
             scene = load_scene(path, max_side=2 * MAX_SIDE)
-            objects: Any = read_json(path / "objects.json")
+            objects = json.loads((path / "objects.json").read_text())
             for view in self._some(scene, range(len(scene.frames))):
                 frame = scene.frames[view]
                 photo, depth_z = load_photo(frame)[..., :3], load_depth(frame, scene)
