@@ -27,8 +27,8 @@ from ovseg3d.errors import EncoderError
 NAME = "imagenet"
 CLASSES = 10
 """Likeliest classes that an image's vector is made of."""
-LOGIT_SCALE = 8.0
-"""Of 5 to 30, where crops of labelled development views are likeliest to have their names."""
+LOGIT_SCALE = 16.0
+"""Of 12, 16 and 20, where phrases are best told apart on the labelled development views of three captures."""
 _LONGEST = 256
 """Tokens of a phrase."""
 _AT_ONCE = 64

@@ -52,6 +52,13 @@ def absent_phrases(present: Sequence[str]) -> tuple[str, ...]:
     return (*traps, *foreign, *rest)
 
 
+def every_absent_phrase(present: Sequence[str]) -> tuple[str, ...]:
+    """All kinds of objects, and those of `OUTSIDE`, that share no word with a present phrase: ten are few to choose a
+    constant by."""
+    there = {word for phrase in present for word in phrase.casefold().split()}
+    return tuple(name for name in dict.fromkeys((*KINDS, *OUTSIDE)) if not there.intersection(name.casefold().split()))
+
+
 def absence_scores(
     engine: QueryEngine,
     present: Sequence[str],

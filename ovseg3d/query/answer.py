@@ -101,7 +101,7 @@ class Answer:
     point_index: Int[np.ndarray, " found"]
     """Their indices among the run's surface points."""
     relevancy: Float[np.ndarray, " surface"]
-    """Of all surface points, also of an absent phrase: that of the best candidate which holds the point."""
+    """Of all surface points, also of an absent phrase: that of the point's candidate."""
     instances: tuple[Instance, ...] = ()
     """Instances of which most points are above the threshold, best first."""
     calibrated_by: CalibratedBy | None = None

@@ -15,8 +15,8 @@ from scipy.special import expit, logit
 
 from ovseg3d.query.relevancy import CANONICAL
 
-SCORES = "scenes, 4"
-"""The kind of scores that a calibration must be of: the fourth version of presence, with instance crops."""
+SCORES = "scenes, 5"
+"""The kind of scores that a calibration must be of: the fifth version of presence, with instance crops."""
 CARD_DEVIATIONS, DEVIATIONS = (0.2, 0.5), (0.5, 2.0)
 """Standard deviations of slope and offset in the prior of `fit`, for encoders with and without a calibration in their
 card: other scenes say where the former are."""

@@ -1,8 +1,8 @@
 """Decides whether a phrase is present, with which probability, and which points and instances it means.
 
 All of it follows from one number, the relevancy of each candidate of the scene (see `presence`): the best one is the
-score of presence, a point has that of the best candidate that holds it, and one threshold decides about all. Where the
-run keeps a calibration (`ovseg3d calibrate`), log odds are calibrated first, so that the score is the probability.
+score of presence, a point has that of its candidate, and one threshold decides about all. Where the run keeps a
+calibration (`ovseg3d calibrate`), log odds are calibrated first, so that the score is the probability.
 """
 
 from functools import cached_property

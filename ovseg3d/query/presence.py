@@ -4,10 +4,10 @@ With the encoder's logit scale s, a candidate (see `candidates`) gives a text
 
     logit = LOGIT_SHARE (s (cosine - level) + l)
 
-`level` is the mean cosine of the text over the scene's instances and planes. Some texts are near to everything
-("hubs"); what counts is how much nearer a candidate is than the others (local centring, Hara et al. 2015). l are the
-log odds of rooms (`room_prior`). LOGIT_SHARE is below 1, because lifted features are blurred, and what a shape says is
-not independent of them.
+`level` is the mean cosine of the text over the other candidates. Some texts are near to everything ("hubs"); what
+counts is how much nearer a candidate is than the others (local centring, Hara et al. 2015). l are the log odds of rooms
+(`room_prior`). LOGIT_SHARE is below 1, because lifted features are blurred, and what a shape says is not independent of
+them.
 
 The phrase has the prior probability `PRIOR`; its n alternatives share the rest equally:
 
@@ -26,9 +26,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit, logsumexp
 
-LOGIT_SHARE = 0.7
+LOGIT_SHARE = 0.5
 """Factor of all evidence: an inverse temperature."""
-PRIOR = 0.065
+PRIOR = 0.1
 """Prior probability that a candidate is what the phrase names."""
 TIE = 1e-9
 """A tie with a negative stays below odds of 1."""

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from ovseg3d.instances.layout import NONE
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.layout_prior import layout_log_odds, plane_of
-from ovseg3d.query.shape_prior import ShapePrior
+from ovseg3d.query.phrase_encoder import PhraseEncoder
+from ovseg3d.query.shape_prior import BUILTIN, ShapePrior
 
 
 class RoomPrior:
@@ -21,11 +22,13 @@ class RoomPrior:
 
     Args:
         context: of the run.
+        texts: of its encoder.
     """
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         plane, layout = context.semantics.plane, context.run.config.semantics.layout
-        self.shapes = ShapePrior(context.semantics)
+        same = context.semantics.encoder.name == BUILTIN and texts.templates == ("{}",)
+        self.shapes = ShapePrior(context.semantics, texts.encode if same else None)
         self.on = layout == "indoor" or (layout == "auto" and plane is not None and bool((plane != NONE).any()))
 
     def plane_of(self, phrase: str) -> int:

@@ -29,7 +29,7 @@ class SceneDecision:
 
     @cached_property
     def candidates(self) -> Candidates:
-        """The scene's instances, planes and neighbourhoods of points."""
+        """The scene's instances, rejected fragments and planes."""
         return Candidates.of(self._similarity.semantics)
 
     def decide(self, phrase: str, criteria: Criteria, calibration: Calibration | None = None) -> Verdict:
@@ -77,7 +77,7 @@ class SceneDecision:
         phrases = tuple(chain.from_iterable(groups))
         semantics, texts = self.candidates.scene, self._texts.encode(phrases)
         cosines, _ = semantics.compare(texts, texts[:0])
-        scale, nearer = semantics.encoder.logit_scale, cosines - self.candidates.levels(cosines)
+        scale, nearer = semantics.encoder.logit_scale, self.candidates.nearer(cosines)
         room = self._similarity.prior.log_odds(phrases, semantics.plane, semantics.piece)
         return np.split(LOGIT_SHARE * (scale * nearer + room), np.cumsum([len(group) for group in groups])[:-1], axis=1)
 

@@ -11,7 +11,7 @@ so that 0 says nothing, and no name is vetoed. A phrase means the kind whose tex
 chair), if that is near enough; else it gets 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -27,15 +27,22 @@ from ovseg3d.heads.detection.names import SYNONYM
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.layout_prior import plane_of
 
+BUILTIN = "builtin"
+"""Name of the encoder in whose joint space the head's vectors lie."""
 UNKNOWN = 0.3
 """Probability that an object is of none of the kinds, or of a shape that the head does not know."""
 
 
 class ShapePrior:
-    """Log odds of names by the shapes of a run's instances; cached by name."""
+    """Log odds of names by the shapes of a run's instances; cached by name.
 
-    def __init__(self, semantics: SemanticScene) -> None:
-        self._semantics = semantics
+    Args:
+        semantics: of the run.
+        encode: text vectors of the run's own encoder, if that is the built-in CLIP; None: it is loaded for this.
+    """
+
+    def __init__(self, semantics: SemanticScene, encode: Callable[[Sequence[str]], np.ndarray] | None = None) -> None:
+        self._semantics, self._own = semantics, encode
         self._columns: dict[str, np.ndarray] = {}
 
     def log_odds(self, phrases: Sequence[str]) -> Float[np.ndarray, "instances phrases"]:
@@ -81,10 +88,12 @@ class ShapePrior:
 
     @cached_property
     def _clip(self) -> TextImageEncoder:
-        return load_clip("builtin")
+        return load_clip(BUILTIN)
 
     def _encoded(self, phrases: Sequence[str]) -> Float[np.ndarray, "phrases text"]:
         """Vectors of phrases by the built-in CLIP; zero, so that it means no kind, if a phrase is too long for it."""
+        if self._own is not None:  # a phrase that is too long for it cannot be asked
+            return self._own(phrases)
         try:
             return self._clip.encode_text(list(phrases)).numpy()
         except EncoderError:

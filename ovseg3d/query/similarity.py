@@ -29,7 +29,7 @@ class SimilarityModel:
 
     def __init__(self, context: RunContext, texts: PhraseEncoder) -> None:
         self.context, self.semantics, self.texts = context, context.semantics, texts
-        self.prior = RoomPrior(context)
+        self.prior = RoomPrior(context, texts)
         self._grouped: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = {}
 
     def relevancy(

@@ -3,7 +3,7 @@
     python -m scripts.benchmarks.absence outputs/playroom/latest
     python -m scripts.benchmarks.absence outputs/room_*/latest --output absence.json --card CARD.json
 
-Present phrases are the classes of the scene's labels, absent ones ten others for each run (see
+Present phrases are the classes of the scene's labels, absent ones ten others for each run, or all (--every; see
 ovseg3d/evaluate/absence.py). All runs share one threshold. Three decisions are reported, by their alternatives: the
 default vocabulary and the present phrases, as in a run with phrases; the default vocabulary, as in a run without; and
 canonical phrases alone. The curves are plotted beside the JSON file. With --card, the encoder's calibration is fitted
@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.evaluate.absence import Alternatives, absence_scores, absent_phrases
+from ovseg3d.evaluate.absence import Alternatives, absence_scores, absent_phrases, every_absent_phrase
 from ovseg3d.evaluate.measure import shown_classes
 from ovseg3d.evaluate.metrics.absence import AbsenceCurve, AbsenceScores, absence_curve, measure_absence
 from ovseg3d.files import read_json, write_atomic, write_json
@@ -46,6 +46,8 @@ class Absence:
     """The scores as JSON; the plot has the same name with .png."""
     card: Path | None = None
     """An encoder's model card, card.json, whose "calibration" is fitted to these runs."""
+    every: bool = False
+    """All kinds of objects that a run has not, in place of ten phrases."""
     recall: float = 0.8
     """Least recall at which false alarms are counted, above 0 and up to 1."""
 
@@ -61,8 +63,9 @@ class Absence:
             name = run.scene_name if run.scene_name not in scores["present"][0] else str(run.folder)
             present = shown_classes(scene)
             engine = QueryEngine(run, scene)
+            absent = (every_absent_phrase if self.every else absent_phrases)(present)
             for mode, alternatives in MODES.items():
-                there, missing = absence_scores(engine, present, absent_phrases(present), alternatives=alternatives)
+                there, missing = absence_scores(engine, present, absent, alternatives=alternatives)
                 scores[mode][0][name], scores[mode][1][name] = there, missing
         found = {mode: measure_absence(*sides, recall=self.recall) for mode, sides in scores.items()}
         curves = {mode: absence_curve(*(_pooled(side) for side in sides)) for mode, sides in scores.items()}

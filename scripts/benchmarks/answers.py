@@ -11,8 +11,8 @@ run, weights and labels. Prints a markdown table:
 - 2D: the same encoder's dense features of each photo by itself, with the same canonical phrases.
 - chance: the whole photo as mask, and a random pixel.
 - Phrases of the labels called present, and phrases of absent.txt called absent (by their scores in the whole scene).
-- Boxes, where objects.json has them: recall and precision of the run's instances at box IoU 0.25 and 0.5, whatever
-  their names. The labelled objects are some of the scene's, so that precision is a lower bound.
+- Boxes, where objects.json has them: recall and precision of what `ovseg3d detect` gives at box IoU 0.25 and 0.5,
+  whatever the names. The labelled objects are some of the scene's, so that precision is a lower bound.
 """
 
 import hashlib
@@ -33,7 +33,6 @@ from ovseg3d.evaluate.metrics.lerf import LerfFrame, LerfScene, polygon_mask, re
 from ovseg3d.features.dense import dense_grid
 from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry.boxes import box_from_record, box_iou
-from ovseg3d.instances.records import instances_of
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import relevancy
 from ovseg3d.scene.images import load_photo
@@ -160,12 +159,12 @@ def absence(engine: QueryEngine, frames: Sequence[LerfFrame], folder: Path) -> R
 
 
 def boxes(engine: QueryEngine, folder: Path) -> Row:
-    """Recall and precision of instances' boxes; nothing without objects.json."""
-    path, scene = folder / "objects.json", engine.semantics
+    """Recall and precision of the boxes of `detect`; nothing without objects.json."""
+    path = folder / "objects.json"
     if not path.is_file():
         return {}
     true = [box_from_record(record) for record in json.loads(path.read_text())]
-    found = [box_from_record(one.record()) for one in instances_of(scene.surface, scene.instance)]
+    found = [box_from_record(one.record()) for one in engine.detections.detect().detections]
     iou = np.array([[box_iou(one, other) for other in true] for one in found]).reshape(len(found), len(true))
     row: Row = {}
     for name, threshold in (("25", 0.25), ("50", 0.5)):

@@ -25,7 +25,7 @@ import tyro
 from scipy.special import expit
 
 from ovseg3d.errors import RunError
-from ovseg3d.evaluate.absence import absence_scores, absent_phrases
+from ovseg3d.evaluate.absence import absence_scores, every_absent_phrase
 from ovseg3d.evaluate.measure import classes_of
 from ovseg3d.evaluate.metrics.instances import InstanceScores
 from ovseg3d.evaluate.metrics.lerf import read_lerf_folder
@@ -51,13 +51,6 @@ Row = dict[str, float]
 _all_candidates, _shape_odds = Candidates.of, ShapePrior.log_odds
 
 
-def groups_only(scene: SemanticScene) -> Candidates:
-    """The candidates of a scene that are instances or planes; all if there are none."""
-    found = _all_candidates(scene)
-    few = found.group_count
-    return replace(found, scene=found.scene.take(np.arange(few)), members=found.members[:few]) if few else found
-
-
 def without_crops(scene: SemanticScene) -> Candidates:
     """The candidates of a scene as if instances had not been encoded from crops."""
     return _all_candidates(replace(scene, instance_crops=None))
@@ -81,9 +74,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "hubness correction": {f"{_QUERY}.similarity.shifts": lambda own, *_: np.zeros(len(own))},
     "names by shape": {f"{_QUERY}.shape_prior.ShapePrior.log_odds": lambda *given: 0 * _shape_odds(*given)},
     "layout prior": {f"{_QUERY}.layout_prior.LOG_ODDS": 0.0},
-    "local centring": {f"{_QUERY}.candidates.Candidates.levels": lambda _self, cosines: np.zeros(cosines.shape[1])},
+    "local centring": {f"{_QUERY}.candidates.Candidates.nearer": lambda _self, cosines: cosines},
     "instance crops of candidates": {f"{_QUERY}.scene_decision.Candidates.of": without_crops},
-    "neighbourhoods of points": {f"{_QUERY}.scene_decision.Candidates.of": groups_only},
     "rejected fragments": {f"{_QUERY}.scene_decision.Candidates.of": without_fragments},
     "default vocabulary": {f"{_QUERY}.vocabulary.Vocabulary.default_vocabulary": lambda *_: ()},
     "near synonyms": {f"{_QUERY}.default_vocabulary.SYNONYM_COSINE": 2.0},
@@ -172,7 +164,7 @@ def measure_room(engine: QueryEngine) -> Row:
     assert isinstance(points, PointScores) and isinstance(instances, InstanceScores)
     assert isinstance(phrases, SelectionScores)
     there = classes_of(engine.scene)
-    present, absent = absence_scores(engine, there, absent_phrases(there))
+    present, absent = absence_scores(engine, there, every_absent_phrase(there))
     return {
         "points": points.point_miou,
         "phrases": phrases.miou,

@@ -21,10 +21,9 @@ from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
 from ovseg3d.query.calibration import SCORES, calibration_of, canonical_of
-from ovseg3d.query.candidates import LEVEL_COUNT, POINTS, Candidates
+from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.engine import QueryEngine
-from ovseg3d.query.hubness import groups_of
 from ovseg3d.query.presence import PRIOR, log_odds, log_sum, relevancies
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.runs.config import Config, SemanticsConfig
@@ -49,26 +48,22 @@ def seen(vectors: np.ndarray, instance: np.ndarray, plane: np.ndarray | None = N
     )
 
 
-def test_candidates_are_instances_planes_and_neighbourhoods() -> None:
+def test_candidates_are_instances_and_planes() -> None:
     random = np.random.default_rng(0)
     vectors = random.normal(size=(len(GRID), 3))
     instance = np.where(GRID[:, 0] < 10, 3, np.where(GRID[:, 0] < 20, 1, 0)).astype(np.int32)
     plane = np.where(GRID[:, 1] < 20, FLOOR, NONE)
-    scene = seen(vectors, instance, plane)
-    found = Candidates.of(scene)
-    dense = found.members.toarray()
-    np.testing.assert_allclose(dense.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(found.scene.vectors, dense @ vectors, atol=1e-5)
+    found = Candidates.of(seen(vectors, instance, plane))
     floor = (instance == 0) & (plane == FLOOR)
     for row, (own, number, kind) in enumerate([(instance == 1, 1, NONE), (instance == 3, 3, NONE), (floor, 0, FLOOR)]):
-        assert ((dense[row] > 0) == own).all() and np.ptp(dense[row, own]) == 0
+        assert ((found.of_point == row) == own).all()
+        np.testing.assert_allclose(found.scene.vectors[row], vectors[own].mean(0), atol=1e-5)
         assert found.scene.instance[row] == number and (number or found.scene.plane[row] == kind)
-    assert found.group_count == 3
-    alike = groups_of(instance, plane, frozenset())
-    members = [np.flatnonzero(row) for row in dense[3:]]
-    assert all(len(set(alike[own])) == 1 and 1 <= len(own) <= POINTS for own in members)
-    assert len(members) == len(GRID) / POINTS and min(map(len, members)) < POINTS, "at an edge they end"
-    np.testing.assert_allclose(found.levels(np.ones((len(dense), 1))), 3 / (3 + LEVEL_COUNT))
+    assert len(found.scene.vectors) == 3
+    np.testing.assert_allclose(found.nearer(np.float64([[1], [2], [6]])), [[-3], [-1.5], [4.5]])
+    np.testing.assert_allclose(found.nearer(np.ones((1, 2))), 1, err_msg="alone it is not its own level")
+    np.testing.assert_array_equal(np.unique(found.at_points(np.array([0.3, 0.4, 0.5]))), [0, 0.3, 0.4, 0.5])
+    assert not found.at_points(np.ones(3))[(instance == 0) & ~floor].any(), "they are of none"
 
 
 def test_an_instance_that_has_crops_has_their_embedding() -> None:
@@ -90,13 +85,12 @@ def test_an_instance_that_has_crops_has_their_embedding() -> None:
     np.testing.assert_array_equal(unseen[:2], [crops[0], before[1]])
 
 
-def test_candidates_of_scenes_with_few_points_or_no_instances() -> None:
-    nothing = np.zeros(len(GRID), np.int32)
-    scene = seen(np.ones((len(GRID), 1)), nothing)
-    assert Candidates.of(scene).group_count == 0
-    for count in (1, 5):
-        few = Candidates.of(scene.take(np.arange(count)))
-        assert few.members.shape == (1, count) and few.group_count == 0
+def test_without_instances_and_planes_each_point_is_a_candidate() -> None:
+    vectors = np.random.default_rng(0).normal(size=(len(GRID), 3))
+    found = Candidates.of(seen(vectors, np.zeros(len(GRID), np.int32)))
+    np.testing.assert_allclose(found.scene.vectors, vectors, rtol=1e-6)
+    values = np.arange(len(GRID), dtype=float)
+    np.testing.assert_array_equal(found.at_points(values), values)
 
 
 def test_probabilities_follow_bayes_rule() -> None:
@@ -209,40 +203,19 @@ def test_a_point_has_the_relevancy_of_the_best_candidate_that_holds_it(tmp_path:
     assert mug.present and mug.score == best.max() == verdict.relevancy.max() and len(best) == 1
     assert set(mug.point_index) == set(np.flatnonzero(instance == 1)) and other.max() < 0.5
     assert [one.id for one in mug.instances] == [1] and mug.instances[0].score == pytest.approx(mug.score)
-    # Points of no candidate follow their neighbours.
-    few = engine.decision.scene.candidates
-    alone = replace(few, members=few.members[[0]], xyz=few.xyz)
-    assert (alone.at_points(np.array([0.3])) == 0.3).all()
 
 
 def test_a_phrase_with_a_place_means_its_head_noun(tmp_path: Path) -> None:
-    """The words of a place are most of a sentence; what it is about hangs there."""
+    """The words of a place are most of a sentence; what it is about hangs there, among six other objects."""
     dim = 8
-    instance = np.where(GRID[:, 0] >= 30, 1, 0).astype(np.int32)
-    vectors = np.where(instance[:, None] > 0, np.eye(dim)[1], np.eye(dim)[0])
+    instance = np.where(GRID[:, 0] >= 30, 1, np.where(GRID[:, 0] >= 24, GRID[:, 0] - 22, 0)).astype(np.int32)
+    vectors = np.eye(dim)[np.where(instance > 1, 6, instance)]
     texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("wall", "picture"))}
     both = np.float32([0.8, 0.6, 0, 0, 0, 0, 0, 0])
     texts |= dict.fromkeys(("a picture on the wall", "wall picture"), both) | {"a picture": texts["picture"]}
     engine = asker_of(tmp_path, seen(vectors, instance, np.where(instance > 0, NONE, WALL)), texts)
     for answer in engine.ask(["picture", "a picture on the wall", "wall picture"]):
-        assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance)), answer.phrase
-
-
-@pytest.mark.parametrize("floorlike, score", [(0.3673, 0.67), (0.3898, 0.51), (0.3924, 0.49)])
-def test_a_patch_is_meant_with_or_without_its_plane(tmp_path: Path, floorlike: float, score: float) -> None:
-    """A patch is a bit more like a box than its floor is: both are one, the patch alone, or neither."""
-    dim, patch = 8, (np.hypot(GRID[:, 0] - 20, GRID[:, 1] - 20) < 6)
-    vectors = np.tile(0.4 * np.eye(dim)[0] + floorlike * np.eye(dim)[1] + 0.77 * np.eye(dim)[5], (len(GRID), 1))
-    vectors[patch] += 0.004 * np.eye(dim)[0]
-    texts = {name: np.eye(dim, dtype=np.float32)[number] for number, name in enumerate(("box", "floor"))}
-    engine = asker_of(tmp_path, seen(vectors, np.zeros(len(GRID), np.int32), np.full(len(GRID), FLOOR)), texts)
-    answer = engine.ask(["box"])[0]
-    assert answer.score == pytest.approx(score, abs=0.01)
-    share = len(answer.points) / len(GRID)
-    assert share == 1 if score == 0.67 else 0 < share < 0.1 if score == 0.51 else share == 0
-    strict = engine.ask(["box"], threshold=score - 0.015)[0]
-    assert strict.present and 0 < len(strict.points) < 0.1 * len(GRID)
-    np.testing.assert_array_equal(strict.relevancy, answer.relevancy, "the threshold decides, and changes nothing else")
+        assert answer.present and set(answer.point_index) == set(np.flatnonzero(instance == 1)), answer.phrase
 
 
 def test_a_rejected_fragment_scores_like_an_instance(tmp_path: Path) -> None:

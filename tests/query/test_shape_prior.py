@@ -1,5 +1,6 @@
 """Log odds of names by the shapes of instances."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,21 @@ def test_the_encoder_of_shapes_is_loaded_once(scene: SemanticScene, monkeypatch:
     for phrase in ("chair", "television", "a red chair"):
         prior.log_odds([phrase])
     assert loaded == ["builtin"]
+
+
+def test_a_run_of_the_builtin_encoder_encodes_a_phrase_once(
+    scene: SemanticScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, asked = load_clip("builtin"), []
+
+    def encode(phrases: Sequence[str]) -> np.ndarray:
+        asked.extend(phrases)
+        return clip.encode_text(list(phrases)).numpy()
+
+    expected = ShapePrior(scene).log_odds(["chair", "sofa"])
+    monkeypatch.setattr(shape_prior, "load_clip", None)
+    np.testing.assert_array_equal(ShapePrior(scene, encode).log_odds(["chair", "sofa"]), expected)
+    assert asked == ["chair", "sofa"]
 
 
 def test_shapes_count_in_the_answers_of_a_room(run: RunFolder) -> None:

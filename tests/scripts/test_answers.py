@@ -10,6 +10,8 @@ from tiny import BOXES, camera_to_world, draw
 from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate.metrics.lerf import read_lerf_folder
 from ovseg3d.geometry.boxes import box_from_record
+from ovseg3d.heads.detection import Detector
+from ovseg3d.query.engine import QueryEngine
 from ovseg3d.session import Run
 from scripts.benchmarks import answers
 
@@ -83,3 +85,14 @@ def test_a_row_is_measured_once_and_chance_is_the_area(
     assert capsys.readouterr().out == table
     with pytest.raises(ConfigError, match="no labels"):
         answers.Answers(run.folder, split="test", output=tmp_path, labels=labels).main()
+
+
+def test_boxes_are_those_of_detect(run: Run, tmp_path: Path) -> None:
+    engine = QueryEngine(run)
+    found = [detection.record() for detection in engine.detections.detect(Detector(min_score=0.0)).detections]
+    assert found and answers.boxes(engine, tmp_path) == {}, "no labelled boxes"
+    kept = engine.detections.detect().detections
+    (tmp_path / "objects.json").write_text(json.dumps(found))
+    row = answers.boxes(engine, tmp_path)
+    assert row["recall_25"] == row["recall_50"] == pytest.approx(len(kept) / len(found))
+    assert row["precision_50"] == (1 if kept else 0)

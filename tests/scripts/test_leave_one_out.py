@@ -3,14 +3,12 @@
 from contextlib import ExitStack
 from unittest.mock import patch
 
-import numpy as np
 import pytest
 
 from ovseg3d.instances.grouping import find_instances
-from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.session import Run
-from scripts.benchmarks.leave_one_out import ANSWERS, INSTANCES, groups_only
+from scripts.benchmarks.leave_one_out import ANSWERS, INSTANCES
 
 
 @pytest.mark.parametrize("name", INSTANCES)
@@ -30,10 +28,3 @@ def test_questions_are_answered_without_each_stage(name: str, run: Run) -> None:
             stack.enter_context(patch(target, value))
         (answer,) = QueryEngine(run).ask(["red"])
     assert 0 <= answer.score <= 1 and len(answer.relevancy) == len(QueryEngine(run).semantics.surface)
-
-
-def test_only_instances_and_planes_remain_as_candidates(run: Run) -> None:
-    scene = QueryEngine(run).semantics
-    every, few = Candidates.of(scene), groups_only(scene)
-    assert 0 < few.group_count == every.group_count == few.members.shape[0] == len(few.scene.vectors)
-    np.testing.assert_array_equal(few.scene.vectors, every.scene.vectors[: few.group_count])
