@@ -204,8 +204,8 @@ def in_view(
 EXIF_SPREAD, MODEL_SPREAD = 0.03, 0.1
 """Relative uncertainty of a focal length by EXIF, which is rounded to a millimetre, and by a model."""
 ROUGH = (
-    "The depth comes from a small network that has seen rendered rooms only: sizes and distances are rough. A depth "
-    "image (--depth) or a larger model (--depth-model) is better."
+    "The depth comes from a small network that has seen rendered rooms only: it is rough, and hardly any box is right. "
+    "Give a depth image (--depth) or a larger model (--depth-model)."
 )
 
 

