@@ -109,7 +109,11 @@ class TransformersDepth:
 
     @torch.no_grad()
     def disparity(self, photo: UInt8[np.ndarray, "h w 3"], intrinsics: Intrinsics) -> Float[np.ndarray, "h w"]:
-        """As `DepthEstimator` has it; the model takes no intrinsics."""
+        """As `DepthEstimator` has it; the model takes no intrinsics.
+
+        Raises:
+            EncoderError: the model predicts values that are no finite numbers.
+        """
         found, _ = self._predict(photo)
         if self._metric:
             found = 1.0 / found.clamp_min(_LEAST_DEPTH)
@@ -121,7 +125,11 @@ class TransformersDepth:
     def metric_depth(
         self, photo: UInt8[np.ndarray, "h w 3"], intrinsics: Intrinsics
     ) -> tuple[Float[np.ndarray, "h w"], float | None]:
-        """As `DepthEstimator` has it; the model takes no intrinsics."""
+        """As `DepthEstimator` has it; the model takes no intrinsics.
+
+        Raises:
+            EncoderError: the model predicts relative depth only, or values that are no finite numbers.
+        """
         if not self._metric:
             raise EncoderError(
                 f"{self._name} predicts depth without a scale, and boxes need metres",
