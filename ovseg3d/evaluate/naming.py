@@ -70,7 +70,7 @@ def name_shapes(
     last: ShapeError | None = None
     for row, shape in enumerate(shapes):
         try:
-            found = _vectors(namer, PROJECTIONS[projection](_upright(shape, protocol.points)))
+            found = tower_vectors(namer, PROJECTIONS[projection](_upright(shape, protocol.points)))
             for tower, vector in found.items():
                 rank = name_ranks((names @ vector)[None], labels[row : row + 1])
                 ranks.setdefault(tower, [NO_ANSWER] * len(shapes))[row] = int(rank[0])
@@ -91,6 +91,7 @@ def few_shot_curve(
     shots: Sequence[int],
     draws: int,
     rng: np.random.Generator,
+    log_prior: Float[np.ndarray, " classes"] | None = None,
 ) -> dict[str, dict[int, float]]:
     """Top-1 by method and number of labelled shapes of each class, the mean over draws; measured on the other shapes.
 
@@ -104,10 +105,11 @@ def few_shot_curve(
         shots: labelled shapes of each class; each class needs more.
         draws: how often they are drawn.
         rng: draws them.
+        log_prior: of the names, as `ShapeNamer.log_prior` gives it; None: all are alike.
     """
     means = views.mean(1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
-    text = means @ names.T * logit_scale
+    text = means @ names.T * logit_scale - (0.0 if log_prior is None else log_prior)
     found: dict[str, dict[int, list[float]]] = {"zero-shot": {0: [float((text.argmax(1) == labels).mean())]}}
     for count in shots:
         for _ in range(draws):
@@ -129,8 +131,13 @@ def _upright(shape: NamedShape, count: int) -> Float[np.ndarray, "points 3"]:
     return points @ turn_up(np.array(AXES[shape.up])).T
 
 
-def _vectors(namer: ShapeNamer, pictures: Float[np.ndarray, "views h w"]) -> dict[str, Float[np.ndarray, " dim"]]:
-    """The mean vector over views, by tower."""
+def tower_vectors(namer: ShapeNamer, pictures: Float[np.ndarray, "views h w"]) -> dict[str, Float[np.ndarray, " dim"]]:
+    """The mean vector over a shape's views, by tower; not of unit length. Only "frozen" without tuned weights.
+
+    Args:
+        namer: its own choice of towers is not used.
+        pictures: views of a projection, 0 to 1.
+    """
     seen = torch.from_numpy(pictures).float()[:, None].expand(-1, 3, -1, -1).to(namer.device)
     with torch.no_grad():
         if namer.tower is None:

@@ -12,6 +12,7 @@ what names find, and prints tables.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ovseg3d.errors import EncoderError, ShapeError
+from ovseg3d.errors import ConfigError, EncoderError, ShapeError
 from ovseg3d.evaluate.metrics.naming import bootstrap, measure_retrieval
 from ovseg3d.evaluate.naming import PROJECTIONS, few_shot_curve
 from ovseg3d.files import read_json, write_json
 from ovseg3d.heads.naming import ShapeNamer, depth_templates
+from ovseg3d.heads.naming.background import TOWERS
+from ovseg3d.heads.naming.naming import Towers
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.upright import find_up, turn_up
 from ovseg3d.heads.naming.views import Y_UP
@@ -38,6 +41,7 @@ SHOTS = (1, 2, 4)
 LEAST_SHAPES = 8
 """Shapes that a class needs to be part of the few-shot curve."""
 DRAWS = 20
+PARTS = ("table", "encoders", "few-shots", "retrieval", "denser", "up", "pictures")
 UPRIGHT = "upright"
 SHEET_TEXTS, SHEET_VIEW = 8, 1
 """Rows of the retrieval sheet, and the view that it shows: from above, a little from the side."""
@@ -59,6 +63,35 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One way to name shapes, of those that share the first stages of a tower."""
+
+    projection: str
+    tower: str
+    """What it is called."""
+    namer: ShapeNamer
+    shares: tuple[float, ...] = (0.5,)
+    """Of the tuned copy, whose vectors are averaged; none: the first half of the views frozen, the rest tuned."""
+    prompts: bool = False
+    priors: Towers | None = None
+    """The towers by which names' priors are taken off."""
+
+    def right(self, views: dict[float, np.ndarray], data: Data) -> np.ndarray:
+        """Whether each shape's likeliest name is the right one; `views` are vectors by share of the tuned copy."""
+        half = views[0.0].shape[1] // 2
+        mixed = [views[share] for share in self.shares] or [
+            np.concatenate([views[0.0][:, :half], views[0.5][:, half:]], 1)
+        ]
+        vectors = np.mean(mixed, axis=(0, 2))
+        names = name_vectors(self.namer, data.classes, self.prompts)
+        logits = self.namer.encoder.logit_scale * vectors @ names.T
+        if self.priors is not None:
+            length = np.linalg.norm(vectors, axis=1, keepdims=True)
+            logits = logits / length - self.namer.log_prior(names, self.priors)
+        return logits.argmax(1) == data.label
+
+
+@dataclass(frozen=True)
 class Naming:
     """Measure; see the module's docstring."""
 
@@ -77,30 +110,48 @@ class Naming:
     """Shapes that are measured with their up axis unknown, which takes the most time."""
     denser: int = 60
     """Shapes that are measured with twice as many points."""
+    projections: tuple[str, ...] = tuple(PROJECTIONS)
+    """Those of the table; "ours" is one of them."""
+    parts: tuple[str, ...] = PARTS
+    """What is measured."""
     seed: int = 0
 
     def main(self) -> None:
         """Measure, print, and write."""
         torch.set_num_threads(1)
+        for given, known in ((self.parts, PARTS), (self.projections, tuple(PROJECTIONS))):
+            if unknown := set(given) - set(known):
+                raise ConfigError(f"There is no {min(unknown)!r} to measure", fix=f"use {', '.join(known)}")
+        if "ours" not in self.projections:
+            raise ConfigError("Other projections are measured beside ours", where="--projections", fix="add ours")
         rng = np.random.default_rng(self.seed)
         real, made = self.real(rng, self.points), self._procedural(rng)
-        pictures = {p: {d.name: [see(x) for x in d.points] for d in (real, made)} for p, see in PROJECTIONS.items()}
-        sheet(self.output / "views.png", real, pictures)
+        see = {name: PROJECTIONS[name] for name in self.projections}
+        pictures = {p: {d.name: [see[p](x) for x in d.points] for d in (real, made)} for p in see}
         tuned = ShapeNamer()
         stems = {p: {n: [stem(tuned, x) for x in seen] for n, seen in of.items()} for p, of in pictures.items()}
+        ours = stems["ours"][real.name]
         found: dict[str, Any] = {"points": self.points, "shapes": {d.name: len(d.label) for d in (real, made)}}
-        found["table"] = self._table(tuned, (real, made), stems, pictures["ours"])
-        found["few_shots"] = few_shots(tuned, real, stems["ours"][real.name], rng)
-        found["retrieval"] = retrieval(tuned, real, stems["ours"][real.name])
-        found["denser"] = self._denser(tuned, rng)
-        found["up"] = self._unknown_up(tuned, real, rng)
-        self._draw(tuned, real, stems["ours"][real.name], pictures["ours"][real.name])
-        write_json(self.output / "figures.json", found)
+        measures = {
+            "table": lambda: self._table(tuned, (real, made), stems),
+            "encoders": lambda: self._encoders(real, pictures["ours"][real.name]),
+            "few-shots": lambda: few_shots(tuned, real, ours, rng),
+            "retrieval": lambda: retrieval(tuned, real, ours),
+            "denser": lambda: self._denser(tuned, rng),
+            "up": lambda: self._unknown_up(tuned, real, rng),
+        }
+        for part in (one for one in measures if one in self.parts):
+            found[part] = measures[part]()
+            write_json(self.output / "figures.json", found)
+        if "pictures" in self.parts:
+            sheet(self.output / "views.png", real, pictures)
+            self._draw(tuned, real, ours, pictures["ours"][real.name])
 
     def _draw(self, namer: ShapeNamer, data: Data, stems: list[torch.Tensor], seen: list[np.ndarray]) -> None:
         """Which names are mixed up, and what the names with most shapes find: not chosen by how well they do."""
-        scores = mean_vectors(namer, stems) @ name_vectors(namer, data.classes, False).T
-        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, scores.argmax(1), data.classes)
+        vectors, words = mean_vectors(namer, stems), name_vectors(namer, data.classes, False)
+        named, scores = namer.logits(vectors, words).argmax(1), vectors @ words.T
+        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, named, data.classes)
         count = np.bincount(data.label, minlength=len(data.classes))
         asked = np.sort(np.argsort(-count, kind="stable")[: min(SHEET_TEXTS, (count > 0).sum())])
         names, views = [data.classes[k] for k in data.label], np.stack([views[SHEET_VIEW] for views in seen])
@@ -126,45 +177,47 @@ class Naming:
         clouds = [held_out_shape(rng, kinds[k], self.points).points for k in label]
         return Data("held-out styles", clouds, label, kinds)
 
-    def _table(
-        self, tuned: ShapeNamer, data: Sequence[Data], stems: dict[str, Any], pictures: dict[str, Any]
-    ) -> list[dict[str, Any]]:
-        rows = [(p, "untuned", tuned, (0.0,), False) for p in PROJECTIONS]
-        rows += [(p, "tuned", tuned, (0.5,), False) for p in PROJECTIONS]
-        rows += [("ours", "both towers", tuned, (0.5, 0.0), False), ("ours", "half-half", tuned, (), False)]
-        rows += [("ours", "tuned, depth prompts", tuned, (0.5,), True)]
+    def _table(self, tuned: ShapeNamer, data: Sequence[Data], stems: dict[str, Any]) -> list[dict[str, Any]]:
+        rows: list[Row] = []
+        for p in self.projections:
+            rows += [Row(p, "untuned", tuned, (0.0,)), Row(p, "tuned", tuned)]
+        rows += [Row("ours", "untuned, less priors", tuned, (0.0,), priors="frozen")]
+        rows += [Row("ours", "tuned, less priors", tuned, priors="tuned")]
+        rows += [Row("ours", "both towers", tuned, (0.5, 0.0)), Row("ours", "half-half", tuned, ())]
+        rows += [Row("ours", "tuned, depth prompts", tuned, prompts=True)]
         left_out: list[str] = []
         if self.without is not None:
-            rows.append(("ours", "tuned without some", ShapeNamer(weights=self.without), (0.5,), False))
+            without = ShapeNamer(weights=self.without)
+            rows.append(Row("ours", "tuned without some", without))
+            rows.append(Row("ours", "tuned without some, less priors", without, priors="tuned"))
             left_out = read_json(self.without.with_suffix(".json"), ShapeError)["left_out"]
-        table, right_of = [], {}
-        for projection, tower, namer, shares, prompts in rows:
-            row: dict[str, Any] = {"projection": projection, "tower": tower}
+        table, right_of, views = [], {}, {}
+        for one in rows:
+            row: dict[str, Any] = {"projection": one.projection, "tower": one.tower}
             for d in data:
-                vectors = np.stack([embed(namer, x, shares).mean(0) for x in stems[projection][d.name]])
-                right = (vectors @ name_vectors(namer, d.classes, prompts).T).argmax(1) == d.label
-                right_of[projection, tower, d.name] = right
+                key = one.projection, id(one.namer), d.name
+                if key not in views:
+                    views[key] = by_share(one.namer, stems[one.projection][d.name])
+                right = one.right(views[key], d)
+                right_of[one.projection, one.tower, d.name] = right
                 row |= shares_right(d, right, left_out)
             table.append(row)
+        show(table)
+        for tower, other in product(("untuned", "tuned"), [p for p in self.projections if p != "ours"]):
+            pair = [right_of[p, tower, "real"].astype(float) for p in ("ours", other)]
+            better = bootstrap(pair[0] - pair[1])
+            table.append({"projection": f"ours minus {other}", "tower": tower, "real": better})
+            print(f"ours minus {other}, {tower}: {percent(better)}")
+        return table
+
+    def _encoders(self, data: Data, pictures: list[np.ndarray]) -> list[dict[str, Any]]:
+        """Top-1 of encoders that share no stage with the tuned tower."""
+        table = []
         for tower, namer in others():
-            row = {"projection": "ours", "tower": tower}
-            for d in data:
-                vectors = np.stack([whole(namer, x) for x in pictures[d.name]])
-                row |= shares_right(
-                    d, (vectors @ name_vectors(namer, d.classes, False).T).argmax(1) == d.label, left_out
-                )
-            table.append(row)
-        for row in table:
-            print(
-                " | ".join(
-                    v if isinstance(v, str) else f"{k} {v[0]:.1%} ({v[1]:.1%}-{v[2]:.1%})" for k, v in row.items()
-                )
-            )
-        for tower in ("untuned", "tuned"):
-            pair = [right_of[p, tower, "real"] for p in ("ours", "contour-aware")]
-            better = bootstrap(pair[0].astype(float) - pair[1].astype(float))
-            table.append({"projection": "ours minus contour-aware", "tower": tower, "real": better})
-            print(f"ours minus contour-aware, {tower}: {percent(better)}")
+            names = name_vectors(namer, data.classes, False)
+            right = (np.stack([whole(namer, x) for x in pictures]) @ names.T).argmax(1) == data.label
+            table.append({"projection": "ours", "tower": tower, **shares_right(data, right, ())})
+            show(table[-1:])
         return table
 
     def _denser(self, tuned: ShapeNamer, rng: np.random.Generator) -> dict[str, Any]:
@@ -174,7 +227,7 @@ class Naming:
         right = {}
         for projection in ("ours", "contour-aware"):
             seen = [stem(tuned, PROJECTIONS[projection](x)) for x in real.points]
-            vectors = np.stack([embed(tuned, one, (0.5,)).mean(0) for one in seen])
+            vectors = np.stack([embed(tuned, one, 0.5).mean(0) for one in seen])
             right[projection] = ((vectors @ names.T).argmax(1) == real.label).astype(float)
         found = {p: bootstrap(r) for p, r in right.items()}
         found["difference"] = bootstrap(right["ours"] - right["contour-aware"])
@@ -244,6 +297,13 @@ def shares_right(data: Data, right: np.ndarray, left_out: Sequence[str]) -> dict
     return {data.name: bootstrap(right), **parts}
 
 
+def show(table: Sequence[dict[str, Any]]) -> None:
+    """Print rows of a table."""
+    for row in table:
+        cells = (v if isinstance(v, str) else f"{k} {v[0]:.1%} ({v[1]:.1%}-{v[2]:.1%})" for k, v in row.items())
+        print(" | ".join(cells), flush=True)
+
+
 def name_vectors(namer: ShapeNamer, classes: Sequence[str], prompts: bool) -> np.ndarray:
     """Unit vectors of the classes, with depth templates or without."""
     with torch.no_grad():
@@ -257,19 +317,21 @@ def stem(namer: ShapeNamer, seen: np.ndarray) -> torch.Tensor:
         return namer.tower.stem(torch.from_numpy(seen).float()[:, None].expand(-1, 3, -1, -1))
 
 
-def embed(namer: ShapeNamer, stems: torch.Tensor, shares: Sequence[float]) -> np.ndarray:
-    """Unit vectors of views, the mean of several towers; no share at all: the first half frozen, the rest tuned."""
+def embed(namer: ShapeNamer, stems: torch.Tensor, share: float) -> np.ndarray:
+    """Unit vectors of views; `share` is the tuned copy's."""
     assert namer.tower is not None
-    if not shares:
-        half = len(stems) // 2
-        return np.concatenate([embed(namer, stems[:half], (0.0,)), embed(namer, stems[half:], (0.5,))])
     with torch.no_grad():
-        return np.mean([namer.tower.finish(stems, share).numpy() for share in shares], axis=0)
+        return namer.tower.finish(stems, share).numpy()
+
+
+def by_share(namer: ShapeNamer, stems: list[torch.Tensor]) -> dict[float, np.ndarray]:
+    """Vectors (shapes, views, dim) by the frozen and by the tuned tower, by the tuned copy's share."""
+    return {share: np.stack([embed(namer, x, share) for x in stems]) for share in TOWERS.values()}
 
 
 def mean_vectors(namer: ShapeNamer, stems: list[torch.Tensor]) -> np.ndarray:
     """The unit vector of each shape by the tuned tower."""
-    vectors = np.stack([embed(namer, seen, (0.5,)).mean(0) for seen in stems])
+    vectors = np.stack([embed(namer, seen, 0.5).mean(0) for seen in stems])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -286,10 +348,11 @@ def few_shots(namer: ShapeNamer, data: Data, stems: list[torch.Tensor], rng: np.
     if not len(common):
         return {}
     label = np.searchsorted(common, data.label[chosen])
-    views = np.stack([embed(namer, stems[k], (0.5,)) for k in chosen])
+    views = np.stack([embed(namer, stems[k], 0.5) for k in chosen])
     names = name_vectors(namer, [data.classes[k] for k in common], False)
     scale = namer.encoder.logit_scale
-    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=DRAWS, rng=rng)
+    prior = namer.log_prior(names)
+    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=DRAWS, rng=rng, log_prior=prior)
     print(f"few shots, {len(common)} classes: {found}")
     return {"classes": len(common), "top1": found}
 

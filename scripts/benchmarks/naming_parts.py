@@ -8,7 +8,8 @@ Rows:
     templates      top-1 on the real shapes of each depth template by itself, and of all
     view-weights   views weighted by how sure they are, or by how far they agree, instead of evenly; no label is used
     few-shots      the few-shot curve to 16 labelled shapes, on procedural kinds in held-out styles
-    left-out       the tower that was tuned without some kinds, on these kinds alone, against the frozen one
+    left-out       the tower that was tuned without some kinds, on these kinds alone, against the frozen one; both also
+                   less the priors of names; and textured pictures of the same views, which tuning aims at
 
 The tuned tower of the package, but for the last row. Intervals are 95 % of a bootstrap over shapes.
 """
@@ -24,12 +25,14 @@ from ovseg3d.errors import ConfigError, ShapeError
 from ovseg3d.evaluate.metrics.naming import bootstrap
 from ovseg3d.evaluate.naming import few_shot_curve
 from ovseg3d.files import read_json
-from ovseg3d.heads.naming import ShapeNamer, depth_templates, relief
+from ovseg3d.heads.naming import ShapeNamer, depth_templates, orbit, relief
+from ovseg3d.heads.naming.background import TOWERS
+from ovseg3d.heads.naming.naming import Towers
 from ovseg3d.heads.naming.prompts import class_vectors
 from ovseg3d.synth.kinds import KINDS
 from scripts.benchmarks.naming import Data, Naming, embed, name_vectors, percent, stem
 from scripts.start import start
-from scripts.training.naming_pairs import held_out_shape
+from scripts.training.naming_pairs import Shape, held_out_shape, picture
 
 ROWS = ("templates", "view-weights", "few-shots", "left-out")
 SHOTS, DRAWS = (1, 2, 4, 8, 16), 10
@@ -78,7 +81,10 @@ class NamingParts:
         data = self._procedural(rng, sorted(rng.permutation(len(KINDS))[: self.kinds].tolist()))
         views, names = view_vectors(namer, data.points)[0.5], name_vectors(namer, data.classes, False)
         scale, shots = namer.encoder.logit_scale, [count for count in SHOTS if count < self.each]
-        found = few_shot_curve(views, data.label, names, logit_scale=scale, shots=shots, draws=DRAWS, rng=rng)
+        prior = namer.log_prior(names)
+        found = few_shot_curve(
+            views, data.label, names, logit_scale=scale, shots=shots, draws=DRAWS, rng=rng, log_prior=prior
+        )
         for method, row in found.items():
             print(
                 f"few shots, {len(data.classes)} kinds, {method}: " + ", ".join(f"{k}: {v:.1%}" for k, v in row.items())
@@ -88,15 +94,24 @@ class NamingParts:
         if self.without is None:
             raise ConfigError("This row needs tuned weights", fix="--without outputs/naming/tuned_without.safetensors")
         kinds = read_json(self.without.with_suffix(".json"), ShapeError)["left_out"]
-        data = self._procedural(np.random.default_rng([self.seed, 2]), [list(KINDS).index(kind) for kind in kinds])
+        rng = np.random.default_rng([self.seed, 2])
+        shapes = [held_out_shape(rng, kind, self.points) for kind in kinds for _ in range(self.each)]
+        label = np.array([list(KINDS).index(shape.kind) for shape in shapes])
         namer = ShapeNamer(weights=self.without)
-        names, label = name_vectors(namer, tuple(KINDS), False), np.array([list(KINDS).index(k) for k in data.classes])
-        found = view_vectors(namer, data.points)
-        right = {share: (found[share].mean(1) @ names.T).argmax(1) == label[data.label] for share in found}
-        print(f"left out: {len(kinds)} kinds, {len(data.label)} shapes, of {len(KINDS)} names")
-        print(f"frozen {percent(bootstrap(right[0.0]))}, tuned without them {percent(bootstrap(right[0.5]))}")
-        difference = bootstrap(right[0.5].astype(float) - right[0.0])
-        print(f"difference {percent(difference)}; chance {1 / len(KINDS):.1%}")
+        names, scale = name_vectors(namer, tuple(KINDS), False), namer.encoder.logit_scale
+        views = view_vectors(namer, [shape.points for shape in shapes])
+        right: dict[str, np.ndarray] = {}
+        towers: tuple[Towers, Towers] = ("frozen", "tuned")
+        for tower in towers:
+            logits = scale * normalised(views[TOWERS[tower]].mean(1)) @ names.T
+            right[tower] = logits.argmax(1) == label
+            right[f"{tower}, less priors"] = (logits - namer.log_prior(names, tower)).argmax(1) == label
+        seen = np.stack([pictures(namer, shape, rng) for shape in shapes])
+        right["pictures of the same views, frozen"] = (seen @ names.T).argmax(1) == label
+        print(f"left out: {len(kinds)} kinds, {len(label)} shapes, of {len(KINDS)} names; chance {1 / len(KINDS):.1%}")
+        for row, own in right.items():
+            better = bootstrap(own.astype(float) - right["frozen"])
+            print(f"{row}: {percent(bootstrap(own))}; minus frozen {percent(better)}")
 
     def _procedural(self, rng: np.random.Generator, kinds: list[int]) -> Data:
         """Shapes in held-out styles."""
@@ -105,13 +120,26 @@ class NamingParts:
         return Data("held-out styles", [held_out_shape(rng, names[k], self.points).points for k in label], label, names)
 
 
+def normalised(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
+    """The vectors at unit length."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def pictures(namer: ShapeNamer, shape: Shape, rng: np.random.Generator) -> Float[np.ndarray, " dim"]:
+    """The mean vector of textured pictures of the views that a shape is named by: what tuning aims at."""
+    seen = np.stack([picture(shape, turn, rng) for turn in orbit()])
+    with torch.no_grad():
+        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
+        return namer.embed_views(pixels, 0.0).mean(0).cpu().numpy()
+
+
 def view_vectors(namer: ShapeNamer, clouds: list[np.ndarray]) -> dict[float, Float[np.ndarray, "shapes views dim"]]:
     """Unit vectors of all views, by the tuned copy's part in the last stage."""
     found: dict[float, list[np.ndarray]] = {0.0: [], 0.5: []}
     for points in clouds:
         stems = stem(namer, relief(points))
         for share, row in found.items():
-            row.append(embed(namer, stems, (share,)))
+            row.append(embed(namer, stems, share))
     return {share: np.stack(row) for share, row in found.items()}
 
 

@@ -24,7 +24,7 @@ from ovseg3d.synth.render import develop
 from ovseg3d.synth.still import VARIANTS, model_of
 from scripts.start import start
 
-PICTURE_SIZE = 128
+RELIEF_SIZE, PICTURE_SIZE = 160, 128
 FIELD_OF_VIEW = np.radians(40.0)
 POINTS = (1_000, 10_000)
 """Fewest and most points of a training cloud."""

@@ -12,9 +12,10 @@ not retrieve their own kind's name among the first `KEPT_RANK` are left out.
 
 `--clip` takes any image tower of open_clip (ViT, ResNet, ConvNeXt and others) by name or from files. Views and pictures
 have the tower's own size, at least `RELIEF_SIZE` and `PICTURE_SIZE`. The pairs of a large tower take much memory: those
-of ViT-H-14 4.3 GB, of ViT-B-16 2.0 GB, a tenth of it with `--shapes 3`. OUTPUT/tuned.safetensors goes to `--weights` of
-`ovseg3d name` and `find`, and of `scripts.benchmarks.reproduce_opendlign`; of the built-in CLIP it is the package's
-`heads/naming/weights/builtin.safetensors`.
+of ViT-H-14 4.3 GB, of ViT-B-16 2.0 GB, a tenth of it with `--shapes 3`. OUTPUT/tuned.safetensors, with
+tuned.background.safetensors beside it, goes to `--weights` of `ovseg3d name` and `find`, and of
+`scripts.benchmarks.reproduce_opendlign`; of the built-in CLIP they are the package's
+`heads/naming/weights/builtin.safetensors` and `builtin.background.safetensors`.
 
 Pictures are rendered with random textures. With --control they come from a diffusion model under that depth ControlNet
 (`naming_generated`), which takes a GPU, and days for many shapes.
@@ -34,17 +35,19 @@ from ovseg3d.encoders import load_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic, write_json
 from ovseg3d.heads.naming import relief
+from ovseg3d.heads.naming.background import background_file, save_background
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.runs.devices import DeviceName, resolve_device
 from ovseg3d.synth.kinds import KINDS
 from scripts.start import start
 from scripts.training.distributed import ALONE, World, join
+from scripts.training.naming_background import SHAPES, background
 from scripts.training.naming_generated import DIFFUSION, Generator
-from scripts.training.naming_pairs import PICTURE_SIZE, picture, random_views, seen_shape
+from scripts.training.naming_pairs import PICTURE_SIZE, RELIEF_SIZE, picture, random_views, seen_shape
 
-RELIEF_SIZE = 160
 KEPT_RANK = 5
+RECIPE = ("shapes", "views", "steps", "rate", "seed", "background", "control")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Train:
     seed: int = 0
     without: int = 0
     """Leave out so many kinds, drawn by the seed; writes OUTPUT/tuned_without.safetensors."""
+    background: int = SHAPES
+    """Shapes of no kind that tell the names' priors, see `naming_background`."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, for less memory."""
     device: DeviceName = "cpu"
@@ -89,8 +94,8 @@ class Train:
         """Make the pairs, tune, and write the weights."""
         if not 0 <= self.without < len(KINDS):
             raise ConfigError(f"--without must be from 0 to {len(KINDS) - 1}", fix="--without 14")
-        if min(self.shapes, self.views, self.steps) < 1:
-            raise ConfigError("--shapes, --views and --steps must be at least 1", fix="leave them out")
+        if min(self.shapes, self.views, self.steps, self.background) < 1:
+            raise ConfigError("--shapes, --views, --steps and --background must be at least 1", fix="leave them out")
         with join(str(resolve_device(self.device)), self.accumulate) as world:
             self._train(world)
 
@@ -114,7 +119,11 @@ class Train:
         name = "tuned_without" if self.without else "tuned"
         tensors = {key: value.detach().half().cpu().contiguous() for key, value in tower.trained().items()}
         facts = {"clip": encoder.id, "clip_weight_hash": encoder.weight_hash}
-        write_atomic(self.output / f"{name}.safetensors", lambda path: save_file(tensors, path, facts))
+        weights = self.output / f"{name}.safetensors"
+        write_atomic(weights, lambda path: save_file(tensors, path, facts))
+        kinds = [kind for k, kind in enumerate(KINDS) if k not in left_out]
+        vectors = background(tower, kinds, self.background, self.seed)
+        save_background(background_file(weights), vectors, encoder.weight_hash)
         card = {
             "name": name,
             "role": "tuned copy of the last stage of a CLIP's image tower, for depth views",
@@ -123,7 +132,7 @@ class Train:
             "data": "procedural kinds in seen styles (scripts/training/naming_pairs.py); no real shape, no photograph",
             "left_out": [list(KINDS)[k] for k in left_out],
             **facts,
-            "recipe": {key: getattr(self, key) for key in ("shapes", "views", "steps", "rate", "seed", "control")},
+            "recipe": {key: getattr(self, key) for key in RECIPE},
             "pairs": {"made": len(pairs.kind), "kept": len(kept)},
             "seconds": round(time.monotonic() - started),
             "log": log,

@@ -1,5 +1,6 @@
 """Names of shapes: depth views, towers, prompts, the up axis, few shots, and the index."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from ovseg3d.heads.naming import (
     pointclip_v2,
     relief,
 )
+from ovseg3d.heads.naming.background import background_file, log_prior
 from ovseg3d.heads.naming.contour import SliceProjection, bilateral, gaussian
 from ovseg3d.heads.naming.few_shots import cached, fit_logistic
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from ovseg3d.heads.naming.prompts import check_classes, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.heads.naming.upright import AXES, candidates, find_up, nearest_axis, prior, turn_up, upright_features
@@ -320,6 +323,38 @@ def test_odd_shapes_are_named(namer: ShapeNamer) -> None:
 def test_foreign_encoders_have_no_tuned_tower() -> None:
     with pytest.raises(EncoderError, match="no tuned weights"):
         ShapeNamer("imagenet", towers="both")
+
+
+# Priors
+
+
+def test_a_name_that_anything_gets_counts_less() -> None:
+    """The first name is near all of the background, so a shape between the names is called the second."""
+    names, background = np.eye(3), np.array([[0.9, 0.3, 0.3], [0.9, 0.1, 0.4]])
+    prior = log_prior(background, names, 10.0)
+    assert np.allclose(np.exp(prior).sum(), 1, atol=1e-4)
+    odds = np.exp(10 * background @ names.T)
+    assert np.allclose(np.exp(prior), (odds / odds.sum(1, keepdims=True)).mean(0), atol=1e-5)
+    shape = np.array([0.7, 0.69, 0.0])
+    assert (shape @ names).argmax() == 0 and (10 * shape @ names - prior).argmax() == 1
+
+
+def test_a_namer_takes_the_priors_of_its_towers_off(namer: ShapeNamer) -> None:
+    names, vector = namer.embed_names(("mug", "chair", "vase")), namer.embed(thing("chair"))
+    prior = namer.log_prior(names)
+    assert prior.max() < 0 and not np.allclose(prior, namer.log_prior(names, "frozen"))
+    plain = namer.encoder.logit_scale * names @ vector
+    assert np.allclose(namer.logits(vector[None], names)[0], plain - prior)
+    assert np.allclose(np.log(namer.probabilities(vector, names)) + np.log(np.exp(plain - prior).sum()), plain - prior)
+
+
+def test_without_a_background_there_are_no_priors(tmp_path: Path) -> None:
+    shutil.copy(BUILTIN_WEIGHTS, tmp_path / "tuned.safetensors")
+    alone = ShapeNamer(weights=tmp_path / "tuned.safetensors")
+    assert not alone.log_prior(alone.embed_names(("mug", "chair"))).any() and alone.scored_by == alone.id
+    background_file(tmp_path / "tuned.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(EncoderError, match="background"):
+        ShapeNamer(weights=tmp_path / "tuned.safetensors")
 
 
 # Few shots

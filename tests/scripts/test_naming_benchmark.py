@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +40,20 @@ def test_it_measures_and_draws(
     assert "Without the encoder imagenet" in capsys.readouterr().out
 
 
+def test_a_part_is_measured_by_itself(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = np.stack([held_out_shape(rng, kind, 400).points for kind in ("mug", "chair")]).astype(np.float16)
+    np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "chair"]))
+    made = script.Naming(
+        tmp_path / "shapes.npz", tmp_path, points=200, limit=2, parts=("retrieval",), projections=("ours",)
+    )
+    made.main()
+    assert set(read_json(tmp_path / "figures.json")) == {"points", "shapes", "retrieval"}
+    for wrong in ({"parts": ("tables",)}, {"projections": ("V2",)}, {"projections": ("contour-aware",)}):
+        with pytest.raises(ConfigError):
+            replace(made, **wrong).main()
+
+
 def test_shapes_without_names_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "shapes.npz", points=np.zeros((1, 50, 3)))
     with pytest.raises(ShapeError, match="category"):
@@ -73,7 +88,7 @@ def test_parts_are_measured_by_themselves(tmp_path: Path, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert "template 'a {}': " in shown and "sure minus even" in shown
     assert "few shots, 2 kinds, cached: 1: " in shown and "2: " in shown
-    assert "left out: 1 kinds, 3 shapes, of 54 names" in shown
+    assert "left out: 1 kinds, 3 shapes, of 54 names" in shown and "pictures of the same views, frozen: " in shown
     with pytest.raises(ConfigError, match="no row"):
         NamingParts(("shots",)).main()
     with pytest.raises(ConfigError, match="real shapes"):

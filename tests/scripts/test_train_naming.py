@@ -14,8 +14,11 @@ from tiny_models import add_architecture, clip_config, random_clip, save_clip_fo
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.files import read_json
 from ovseg3d.heads.naming import ShapeNamer, orbit
+from ovseg3d.heads.naming.background import TOWERS as TOWERS_OF_BACKGROUND
+from ovseg3d.heads.naming.background import background_file, load_background
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from ovseg3d.synth.kinds import KINDS
-from scripts.training import naming_generated, train_naming
+from scripts.training import naming_background, naming_generated, train_naming
 from scripts.training.naming_generated import Generator
 from scripts.training.naming_pairs import held_out_shape
 from scripts.training.train_naming import Train
@@ -46,7 +49,7 @@ def checkpoint(folder: Path, tower: str) -> str:
 @pytest.mark.parametrize("tower", list(TOWERS))
 def test_any_tower_is_tuned_by_name(tmp_path: Path, tower: str) -> None:
     clip = checkpoint(tmp_path, tower)
-    Train(tmp_path / "out", clip, shapes=2, views=2, steps=3).main()
+    Train(tmp_path / "out", clip, shapes=2, views=2, steps=3, background=2).main()
     weights = tmp_path / "out" / "tuned.safetensors"
     card = read_json(weights.with_suffix(".json"))
     assert card["pairs"] == {"made": 6, "kept": 6}
@@ -56,10 +59,12 @@ def test_any_tower_is_tuned_by_name(tmp_path: Path, tower: str) -> None:
     points = held_out_shape(np.random.default_rng(0), "mug", 300).points
     tuned, frozen = ShapeNamer(clip, weights=weights, views=2), ShapeNamer(clip, views=2)
     assert tuned.towers == "tuned"
+    names = tuned.embed_names(("mug", "chair"))
+    assert tuned.log_prior(names).max() < 0 and not frozen.log_prior(names).any()  # its background came with it
     vectors = tuned.embed(points), frozen.embed(points)
     assert 0.5 < float(vectors[0] @ vectors[1]) < 1 - 1e-6
     before = (tmp_path / "out" / "pairs.npz").stat().st_mtime_ns
-    Train(tmp_path / "out", clip, shapes=2, views=2, steps=2, without=1).main()
+    Train(tmp_path / "out", clip, shapes=2, views=2, steps=2, without=1, background=2).main()
     assert (tmp_path / "out" / "pairs.npz").stat().st_mtime_ns == before  # frozen features are computed once
     assert len(read_json(tmp_path / "out" / "tuned_without.json")["left_out"]) == 1
 
@@ -68,11 +73,32 @@ def test_tuned_weights_know_their_clip(tmp_path: Path) -> None:
     config = TOWERS["vit"]
     name = add_architecture(tmp_path, "tiny-tuned-vit", config)
     first, second = (save_clip_folder(tmp_path / str(seed), config, random_clip(name, seed)) for seed in (0, 1))
-    Train(tmp_path / "out", str(first), shapes=1, views=1, steps=2).main()
+    Train(tmp_path / "out", str(first), shapes=1, views=1, steps=2, background=1).main()
     with pytest.raises(EncoderError, match="belong to the encoder"):
         ShapeNamer(str(second), weights=tmp_path / "out" / "tuned.safetensors")
     with pytest.raises(ConfigError, match="another CLIP"):
-        Train(tmp_path / "out", str(second), shapes=1, views=1, steps=2).main()
+        Train(tmp_path / "out", str(second), shapes=1, views=1, steps=2, background=1).main()
+
+
+def test_the_shipped_background_can_be_made_again() -> None:
+    namer = ShapeNamer()
+    assert namer.tower is not None
+    made = naming_background.background(namer.tower, tuple(KINDS), 2)
+    shipped = load_background(background_file(BUILTIN_WEIGHTS))
+    assert all(np.allclose(made[:, k], shipped[name][:2], atol=2e-3) for k, name in enumerate(TOWERS_OF_BACKGROUND))
+
+
+def test_heaps_are_made_of_the_given_kinds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def shape(kind: str, style: str, rng: np.random.Generator, count: int) -> SimpleNamespace:
+        asked.append(kind)
+        return SimpleNamespace(points=rng.normal(size=(count, 3)))
+
+    monkeypatch.setattr(naming_background, "procedural_shape", shape)
+    heaps = [naming_background.heap(np.random.default_rng(seed), ("mug", "chair")) for seed in range(8)]
+    assert set(asked) == {"mug", "chair"} and 8 < len(asked) <= 16
+    assert all(400 <= len(points) <= 10_000 for points in heaps)  # of the fewest, 60 % may be cut away
 
 
 @pytest.mark.parametrize(("flags", "words"), [({"without": 3}, "--without"), ({"steps": 0}, "--steps")])
@@ -101,7 +127,9 @@ def test_pictures_of_a_controlnet_are_seeded_and_kept(tmp_path: Path, monkeypatc
     assert len(asked) == 2
     Generator(tmp_path).pictures("cup", points, turns, 7)
     assert len(asked) == 4
-    Train(tmp_path / "out", checkpoint(tmp_path, "vit"), shapes=1, views=1, steps=1, control="some/net").main()
+    Train(
+        tmp_path / "out", checkpoint(tmp_path, "vit"), shapes=1, views=1, steps=1, background=1, control="some/net"
+    ).main()
     assert read_json(tmp_path / "out" / "tuned.json")["recipe"]["control"] == "some/net"
     assert len(asked) == 4 + len(FEW)
 

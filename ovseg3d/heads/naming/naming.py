@@ -19,6 +19,7 @@ from ovseg3d.encoders.base import unit
 from ovseg3d.encoders.weights import hash_files
 from ovseg3d.errors import ConfigError, EncoderError, ShapeError
 from ovseg3d.heads.naming import upright
+from ovseg3d.heads.naming.background import TOWERS, background_file, load_background, log_prior
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, check_classes, class_vectors
 from ovseg3d.heads.naming.records import NameScore, Naming
 from ovseg3d.heads.naming.splat import relief
@@ -34,8 +35,8 @@ _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
 _CLIP = "clip_weight_hash"
-_SHARES: dict[Towers, tuple[float, ...]] = {"tuned": (0.5,), "frozen": (0.0,), "both": (0.5, 0.0)}
-"""Parts of the tuned copy in the last stage, by tower."""
+_PARTS: dict[Towers, tuple[str, ...]] = {"tuned": ("tuned",), "frozen": ("frozen",), "both": ("tuned", "frozen")}
+"""The towers whose vectors are averaged."""
 
 
 class ShapeNamer:
@@ -80,6 +81,10 @@ class ShapeNamer:
         """Names and their vectors, so that a list is encoded once for many shapes."""
         self.id = f"{self.encoder.id}+{self.towers}"
         """Encoder, tower and tuned weights; indices of others are refused."""
+        self.scored_by = self.id
+        """Likewise, and what scores depend on besides."""
+        self._background: dict[str, np.ndarray] = {}
+        """Unit vectors of shapes of no kind by tower, where there are tuned weights with such."""
         if weights is not None:
             self._load(Path(weights))
 
@@ -155,10 +160,35 @@ class ShapeNamer:
     def probabilities(
         self, vector: Float[np.ndarray, " dim"], names: Float[np.ndarray, "classes dim"]
     ) -> Float[np.ndarray, " classes"]:
-        """Softmax of cosines at the encoder's own temperature."""
-        logits = self.encoder.logit_scale * (names @ vector)
+        """Softmax of `logits`."""
+        logits = self.logits(vector[None], names)[0]
         odds = np.exp(logits - logits.max())
         return odds / odds.sum()
+
+    def logits(
+        self, vectors: Float[np.ndarray, "shapes dim"], names: Float[np.ndarray, "classes dim"]
+    ) -> Float[np.ndarray, "shapes classes"]:
+        """Cosines at the encoder's own temperature, less the logarithm of each name's prior (see `background`).
+
+        Args:
+            vectors: unit vectors of shapes, by this namer's towers.
+            names: unit vectors of all names that there are to choose from.
+        """
+        return self.encoder.logit_scale * vectors @ names.T - self.log_prior(names)
+
+    def log_prior(
+        self, names: Float[np.ndarray, "classes dim"], towers: Towers | None = None
+    ) -> Float[np.ndarray, " classes"]:
+        """The logarithm of each name's prior; 0 without tuned weights, or where no background belongs to them.
+
+        Args:
+            names: unit vectors of all names that there are to choose from.
+            towers: None: those of this namer.
+        """
+        if not self._background:
+            return np.zeros(len(names))
+        mean = np.mean([self._background[name] for name in _PARTS[towers or self.towers]], axis=0)
+        return log_prior(mean / np.linalg.norm(mean, axis=1, keepdims=True), names, self.encoder.logit_scale)
 
     def _direction(self, points: np.ndarray, up: str, stated: str | None) -> np.ndarray:
         if up == "auto":
@@ -178,7 +208,7 @@ class ShapeNamer:
         """
         if self.tower is None:
             return self.encoder.encode_image(pictures)
-        shares = (share,) if share is not None else _SHARES[self.towers]
+        shares = (share,) if share is not None else tuple(TOWERS[name] for name in _PARTS[self.towers])
         return unit(torch.stack([self.tower.encode(pictures, one) for one in shares]).mean(0))
 
     def _embedding(self, points: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -204,6 +234,9 @@ class ShapeNamer:
         self.id += f"@{hash_files([path])[:8]}"
         self.tower = AlignedTower(self.encoder)
         self.tower.load(tensors)
+        beside = background_file(path)
+        self._background = load_background(beside)
+        self.scored_by = f"{self.id}@{hash_files([beside])[:8]}" if self._background else self.id
 
 
 def check_points(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "some 3"]:
