@@ -38,17 +38,28 @@ class DepthSource:
     depth: Path | None
     scale: float | None
     model: str | None
+    """Of metric depth; without it and without `depth`, the built-in one."""
     intrinsics: tuple[float, float, float, float] | None
     """In pixels of the upright photo."""
     device: "DeviceName" = "auto"
 
-    def predict(self, rgb: "np.ndarray") -> "tuple[np.ndarray, float | None]":
+    @property
+    def is_builtin(self) -> bool:
+        """Whether depth that is predicted comes from the built-in network."""
+        from ovseg3d.encoders.depth import BUILTIN
+
+        return self.model in (None, BUILTIN)
+
+    def predict(
+        self, rgb: "np.ndarray", intrinsics: tuple[float, float, float, float]
+    ) -> "tuple[np.ndarray, float | None]":
         """Metric depth by the model, and its focal length. Raises EncoderError."""
-        from ovseg3d.encoders.depth import load_depth_estimator
+        from ovseg3d.encoders.depth import BUILTIN, load_depth_estimator
         from ovseg3d.runs.devices import resolve_device
 
-        assert self.model is not None
-        return load_depth_estimator(self.model, resolve_device(self.device), "--depth-model").metric_depth(rgb)
+        return load_depth_estimator(self.model or BUILTIN, resolve_device(self.device), "--depth-model").metric_depth(
+            rgb, intrinsics
+        )
 
 
 def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
@@ -118,26 +129,26 @@ def in_run(
 
 def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Names | None") -> Seen:
     """Objects in one photo. Raises SceneError, EncoderError."""
-    from ovseg3d.heads.lifting import Focal, lift_photo
+    from ovseg3d.heads.lifting import USUAL_SPREAD, Focal, lift_photo, usual_focal
     from ovseg3d.scene import read_rgbd
 
-    if source.depth is None and source.model is None:
-        raise ConfigError(
-            "A photo alone has no depth",
-            where=path,
-            fix="--depth DEPTH.png, or --depth-model NAME for a model of metric depth",
-        )
     read = read_rgbd(path, source.depth, source.scale)
     focal = None if read.focal_px is None else Focal(read.focal_px, EXIF_SPREAD, "EXIF")
+    given, notes = None, ()
+    if source.intrinsics is not None:
+        fx, fy, cx, cy = (value * read.scale for value in source.intrinsics)
+        given = (fx, fy, cx, cy)
     depth_z = read.depth_z
     if depth_z is None:
-        depth_z, predicted = source.predict(read.rgb)
+        height, width = read.rgb.shape[:2]
+        known = focal or Focal(usual_focal(width, height), USUAL_SPREAD, "estimated")
+        depth_z, predicted = source.predict(read.rgb, given or (known.pixels, known.pixels, width / 2, height / 2))
         if focal is None and predicted is not None:
             focal = Focal(predicted, MODEL_SPREAD, "model")
-    given = source.intrinsics
-    intrinsics = None if given is None else tuple(value * read.scale for value in given)
-    lifted = lift_photo(depth_z, read.rgb, intrinsics=intrinsics, focal=focal)  # type: ignore[arg-type]
-    return _of_photo(lifted, read.rgb, detector, names, 1.0, "camera")
+        if source.is_builtin:
+            focal, notes = known, (ROUGH,)  # its depth takes the focal length for granted, so it says nothing of it
+    lifted = lift_photo(depth_z, read.rgb, intrinsics=given, focal=focal)
+    return _of_photo(lifted, read.rgb, detector, names, 1.0, "camera", notes)
 
 
 def in_view(
@@ -173,26 +184,34 @@ def in_view(
     frame = replace(frame, camera=camera)
     rgb = load_photo(frame)[..., :3]
     metres = metres or scene.metres_per_unit
+    notes = ()
     if source.model is not None:
         if metres is None:
             raise ConfigError("The capture's scale is not known, so metric depth does not fit it", fix="--scale METRES")
-        depth_z = source.predict(rgb)[0] / metres
+        depth_z = source.predict(rgb, (camera.fx, camera.fy, camera.cx, camera.cy))[0] / metres
+        notes = (ROUGH,) if source.is_builtin else ()
     elif frame.depth_path is not None:
         depth_z = load_depth(frame, scene)
     else:
-        raise ConfigError(f"{frame.name} has no depth", where=scene.path, fix="--depth-model NAME, or another --view")
+        raise ConfigError(
+            f"{frame.name} has no depth", where=scene.path, fix="--depth-model builtin, or another --view"
+        )
     up = scene.world_from_input[2, :3] / np.linalg.norm(scene.world_from_input[2, :3])
     lifted = lift_view(depth_z, camera, tuple(float(v) for v in up), rgb)  # type: ignore[arg-type]
-    return _of_photo(lifted, rgb, detector, names, metres, "input")
+    return _of_photo(lifted, rgb, detector, names, metres, "input", notes)
 
 
 EXIF_SPREAD, MODEL_SPREAD = 0.03, 0.1
 """Relative uncertainty of a focal length by EXIF, which is rounded to a millimetre, and by a model."""
+ROUGH = (
+    "The depth comes from a small network that has seen rendered rooms only: it is rough, and hardly any box is right. "
+    "Give a depth image (--depth) or a larger model (--depth-model)."
+)
 
 
 def _of_photo(
     lifted: "LiftedPhoto", rgb: "np.ndarray", detector: "Detector", names: "Names | None", metres: float | None,
-    coordinates: Any,
+    coordinates: Any, notes: tuple[str, ...] = (),
 ) -> Seen:  # fmt: skip
     from ovseg3d.heads.detection import detect_scene
 
@@ -200,7 +219,7 @@ def _of_photo(
     found = replace(
         found,
         coordinates=coordinates,
-        frame=replace(found.frame, warnings=(*lifted.warnings, *found.frame.warnings)),
+        frame=replace(found.frame, warnings=(*notes, *lifted.warnings, *found.frame.warnings)),
     )
     return Seen(lifted.cloud, found, lifted.camera.position, (rgb, lifted))
 

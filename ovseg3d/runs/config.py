@@ -74,8 +74,8 @@ class SceneConfig:
     """Supervise with sparse points, matched between the photos, and with depth completed between them. auto: for real
     photos."""
     depth_prior: str = "off"
-    """Monocular depth model that shapes the completed depth of real photos between sparse points: a model of
-    transformers by hub id, such as depth-anything/Depth-Anything-V2-Small-hf, or by folder; or off."""
+    """Monocular depth model that shapes the completed depth of real photos between sparse points: builtin, or a model
+    of transformers by hub id, such as depth-anything/Depth-Anything-V2-Small-hf, or by folder; or off."""
     refine_poses: Literal["auto", "on", "off"] = "auto"
     """Correct the poses of the training cameras. auto: by bundle adjustment of the sparse points, for real photos. on:
     also during training."""

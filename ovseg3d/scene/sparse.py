@@ -25,8 +25,8 @@ MIN_VIEW_POINTS = 4
 MAX_FOCAL_RATIO = 10.0
 """Largest change of a focal length that a file may state."""
 
-DepthPrior = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]
-"""Predicts the disparity of a photo, up to a positive scale and an offset."""
+DepthPrior = Callable[[UInt8[np.ndarray, "h w 3"], tuple[float, float, float, float]], Float[np.ndarray, "h w"]]
+"""Predicts the disparity of a photo, up to a positive scale and an offset, from its pixels and fx, fy, cx, cy."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,9 @@ def _complete_all(
         flat = frame.camera.model != "OPENCV_FISHEYE" and min(rows, columns) >= 3
         if flat and seen.sum() >= MIN_VIEW_POINTS:
             photo = load_photo(frame)
-            predicted = None if prior is None else prior(photo[..., :3])
+            camera = frame.camera
+            lens = (camera.fx, camera.fy, camera.cx, camera.cy)
+            predicted = None if prior is None else prior(photo[..., :3], lens)
             found, deviation = complete(photo, *(column[seen] for column in points), prior=predicted)
             # Interpolation at the border reads one cell beyond it.
             disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")

@@ -141,6 +141,21 @@ def test_a_run_in_python(run: Run) -> None:
     assert [d.center for d in named] == [d.center for d in found]
 
 
+def test_a_photo_alone_takes_the_builtin_depth(cli: Cli, tmp_path: Path) -> None:
+    photo = Path(__file__).parents[2] / "scenes/playroom/images/00.jpg"
+    done = cli("detect", photo, "--json", "--min-score", 0, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["frame"] == "camera" and "rendered rooms only" in said["warnings"][0]
+    # Nothing states the focal length, and depth that takes it for granted cannot sharpen what is usual.
+    assert said["intrinsics"]["source"] == "estimated" and said["intrinsics"]["relative_uncertainty"] == 0.2
+    assert (tmp_path / "out/overlay.png").exists()
+    stated = cli("detect", photo, "--json", "--intrinsics", "300,300,160,120", "--depth-model", "builtin")
+    assert json.loads(stated.stdout)["intrinsics"]["source"] == "given"
+    both = cli("detect", photo, "--depth", photo, "--depth-model", "builtin")
+    assert both.returncode == 2 and "exclude each other" in both.stderr
+
+
 def test_a_photo_with_depth(cli: Cli, tmp_path: Path) -> None:
     from heads.test_lifting import box_room
 
@@ -155,7 +170,7 @@ def test_a_photo_with_depth(cli: Cli, tmp_path: Path) -> None:
     assert "--intrinsics" in " ".join(said["warnings"]) and (tmp_path / "out/overlay.png").exists()
     listing = json.loads((tmp_path / "out/coco3d.json").read_text())
     assert len(listing["annotations"]) == len(said["detections"]) and len(listing["images"]) == 1
-    done = cli(*photo)
-    assert done.returncode == 2 and "--depth-model" in done.stderr
+    done = cli(*photo, "--depth-model", tmp_path / "nothing")
+    assert done.returncode == 2 and "There is no folder" in done.stderr and "builtin" in done.stderr
     done = cli(*photo, "--depth", tmp_path / "depth.png", "--intrinsics", "1,2,3")
     assert done.returncode == 2 and "--intrinsics" in done.stderr

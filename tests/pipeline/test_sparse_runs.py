@@ -108,10 +108,10 @@ def test_a_depth_prior_sees_each_photo_once_and_shapes_the_depth(
     class Prior:
         weight_hash = "0" * 16
 
-        def disparity(self, photo: np.ndarray) -> np.ndarray:
+        def disparity(self, photo: np.ndarray, intrinsics: tuple[float, ...]) -> np.ndarray:
             """The completed disparity of the run without a prior, with waves on it."""
             alone = plain.disparity[completed[len(seen)]]
-            seen.append(photo.shape)
+            seen.append((photo.shape, intrinsics))
             rows, columns = np.indices(photo.shape[:2]) // plain.cell[0]
             return 20 * alone[np.minimum(rows, alone.shape[0] - 1), np.minimum(columns, alone.shape[1] - 1)] + rows % 2
 
@@ -122,7 +122,9 @@ def test_a_depth_prior_sees_each_photo_once_and_shapes_the_depth(
     config = replace(config, scene=replace(config.scene, depth_prior="a/model"))
     run = train_scene(real, config, output_dir=tmp_path / "run")
     shaped = load_sparse(run, run.load_scene())
-    assert shaped is not None and seen == [(120, 160, 3)] * len(completed) and len(seen) > 3
+    camera = run.load_scene().frames[0].camera
+    lens = (camera.fx, camera.fy, camera.cx, camera.cy)
+    assert shaped is not None and seen == [((120, 160, 3), lens)] * len(completed) and len(seen) > 3
     np.testing.assert_array_equal(shaped.c2w, plain.c2w)
     assert np.abs(shaped.disparity / plain.disparity - 1).max() > 0.01
 

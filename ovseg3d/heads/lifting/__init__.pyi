@@ -1,6 +1,8 @@
 from .edges import depth_edges as depth_edges
+from .focal import USUAL_SPREAD as USUAL_SPREAD
 from .focal import Focal as Focal
 from .focal import estimate_focal as estimate_focal
+from .focal import usual_focal as usual_focal
 from .gravity import Gravity as Gravity
 from .gravity import estimate_gravity as estimate_gravity
 from .lift import lift_depth as lift_depth
