@@ -26,13 +26,13 @@ class Detect:
     """Put named, oriented boxes around the objects of a point cloud, a run, or one photo with depth.
 
     The table shows name, score (the expected overlap of the box with the object), size, and which way the object
-    faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo's depth is that of a
-    depth camera, or predicted.
+    faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo needs depth: an
+    image of a depth camera, or a model that predicts it.
 
     Examples:
       ovseg3d detect room.ply --output boxes
       ovseg3d detect outputs/playroom/latest --classes "chair;lamp;table"
-      ovseg3d detect photo.jpg
+      ovseg3d detect photo.jpg --depth-model builtin
       ovseg3d detect photo.jpg --depth depth.png --intrinsics 525,525,319.5,239.5
       ovseg3d detect photo.jpg --depth-model depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf
       ovseg3d detect scenes/playroom --view 0064
@@ -58,8 +58,8 @@ class Detect:
     depth_scale: float | None = None
     """Metres per value of --depth; by default 0.001, and 1 for an .npy array."""
     depth_model: str | None = None
-    """Predicts metric depth: builtin, or a model of transformers by id or folder. A photo without --depth takes
-    builtin."""
+    """Predicts metric depth of a photo without --depth: a model of transformers by id or folder, or builtin, which is
+    too rough for most boxes."""
     intrinsics: str | None = None
     """fx,fy,cx,cy of the photo in pixels; by default from EXIF, or else estimated, with a warning."""
     camera: str | None = None
@@ -147,7 +147,7 @@ class Detect:
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
-            ("device", run or self.depth_model is not None or photo, "with a run, a photo or --depth-model"),
+            ("device", run or self.depth_model is not None, "with a run or --depth-model"),
             ("backend", run, "with a run"), ("allow_outside", captured, "with a scene or a run"),
             ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip

@@ -38,7 +38,7 @@ class DepthSource:
     depth: Path | None
     scale: float | None
     model: str | None
-    """Of metric depth; without it and without `depth`, the built-in one."""
+    """Of metric depth."""
     intrinsics: tuple[float, float, float, float] | None
     """In pixels of the upright photo."""
     device: "DeviceName" = "auto"
@@ -48,18 +48,18 @@ class DepthSource:
         """Whether depth that is predicted comes from the built-in network."""
         from ovseg3d.encoders.depth import BUILTIN
 
-        return self.model in (None, BUILTIN)
+        return self.model == BUILTIN
 
     def predict(
         self, rgb: "np.ndarray", intrinsics: tuple[float, float, float, float]
     ) -> "tuple[np.ndarray, float | None]":
         """Metric depth by the model, and its focal length. Raises EncoderError."""
-        from ovseg3d.encoders.depth import BUILTIN, load_depth_estimator
+        from ovseg3d.encoders.depth import load_depth_estimator
         from ovseg3d.runs.devices import resolve_device
 
-        return load_depth_estimator(self.model or BUILTIN, resolve_device(self.device), "--depth-model").metric_depth(
-            rgb, intrinsics
-        )
+        assert self.model is not None
+        estimator = load_depth_estimator(self.model, resolve_device(self.device), "--depth-model")
+        return estimator.metric_depth(rgb, intrinsics)
 
 
 def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
@@ -134,6 +134,13 @@ def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Name
 
     read = read_rgbd(path, source.depth, source.scale)
     focal = None if read.focal_px is None else Focal(read.focal_px, EXIF_SPREAD, "EXIF")
+    if source.depth is None and source.model is None:
+        raise ConfigError(
+            "A photo alone has no depth",
+            where=path,
+            fix="--depth DEPTH.png, --depth-model NAME for a model of metric depth, or --depth-model builtin, which is "
+            "too rough for most boxes",
+        )
     given, notes = None, ()
     if source.intrinsics is not None:
         fx, fy, cx, cy = (value * read.scale for value in source.intrinsics)

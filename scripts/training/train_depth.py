@@ -44,7 +44,7 @@ class TrainDepth:
     """Rooms to measure in."""
     max_seconds: float | None = None
     """Time for the training, rendering and earlier sessions counted in."""
-    steps: int | None = 1_130
+    steps: int | None = 7_000
     checkpoint_seconds: float = 120.0
     recipe: tyro.conf.OmitArgPrefixes[DepthRecipe] = field(default_factory=DepthRecipe)
 

@@ -141,9 +141,9 @@ def test_a_run_in_python(run: Run) -> None:
     assert [d.center for d in named] == [d.center for d in found]
 
 
-def test_a_photo_alone_takes_the_builtin_depth(cli: Cli, tmp_path: Path) -> None:
+def test_the_builtin_depth_of_a_photo(cli: Cli, tmp_path: Path) -> None:
     photo = Path(__file__).parents[2] / "scenes/playroom/images/00.jpg"
-    done = cli("detect", photo, "--json", "--min-score", 0, "--output", tmp_path / "out")
+    done = cli("detect", photo, "--depth-model", "builtin", "--json", "--min-score", 0, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["frame"] == "camera" and "rendered rooms only" in said["warnings"][0]
@@ -170,6 +170,8 @@ def test_a_photo_with_depth(cli: Cli, tmp_path: Path) -> None:
     assert "--intrinsics" in " ".join(said["warnings"]) and (tmp_path / "out/overlay.png").exists()
     listing = json.loads((tmp_path / "out/coco3d.json").read_text())
     assert len(listing["annotations"]) == len(said["detections"]) and len(listing["images"]) == 1
+    done = cli(*photo)
+    assert done.returncode == 2 and "--depth-model builtin" in done.stderr
     done = cli(*photo, "--depth-model", tmp_path / "nothing")
     assert done.returncode == 2 and "There is no folder" in done.stderr and "builtin" in done.stderr
     done = cli(*photo, "--depth", tmp_path / "depth.png", "--intrinsics", "1,2,3")
