@@ -339,7 +339,7 @@ def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) 
     (folder / "notes.txt").touch()
     mask = f"masks/{engine.view_file(views[0])}.png"
     assert save(answer, views[0]) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
-    (answer,) = engine.ask(["a red box"], threshold=0.99)
+    (answer,) = engine.ask(["a red box"], threshold=0.9999)
     assert not answer.present and save(answer) == {"notes.txt"}
 
 

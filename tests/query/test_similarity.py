@@ -120,7 +120,7 @@ def test_the_order_of_rivals_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_the_rival_is_named_that_was_lost_against(tmp_path: Path) -> None:
-    engine = comparer(tmp_path, NAMES[:4], FLOORLIKE | {WALL_POINT: [0.5, 0.4, 0.3, 0.2, 0.45]})
+    engine = comparer(tmp_path, NAMES[:4], FLOORLIKE | {WALL_POINT: [0.5, 0.4, 0.3, 0.2, 0.42]})
     (answer,) = engine.ask(["hub"], canonical=("stuff",), alternatives=("floor", "wall"))
     assert not answer.present and answer.alternative == "wall", "and not the floor, which it looks like"
 

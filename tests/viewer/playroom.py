@@ -15,8 +15,10 @@ import torch
 from ovseg3d.encoders import register_clip
 from ovseg3d.encoders.base import Preprocess
 from ovseg3d.field.surface import Surface
+from ovseg3d.instances.layout import NONE
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.query.layout_prior import PLANE_WORDS
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.runs.folder import RunFolder, create_run, open_scene
 from ovseg3d.runs.settings import make_config
@@ -125,6 +127,7 @@ def meaning(surface: Surface, instance: np.ndarray, called: list[str]) -> Semant
     return SemanticScene(
         surface, Basis(np.eye(DIM, dtype=np.float32), 0.0), vectors.astype(np.float32),
         np.ones(len(surface), np.float32), instance, EncoderFacts(NAME, NAME, "1" * 16, 30.0),
+        plane=np.array([PLANE_WORDS.get(name, NONE) for name in called]),
     )  # fmt: skip
 
 
