@@ -26,8 +26,8 @@ class Detect:
     """Put named, oriented boxes around the objects of a point cloud, a run, or one photo with depth.
 
     The table shows name, score (the expected overlap of the box with the object), size, and which way the object
-    faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo needs depth: an
-    image of a depth camera, or a model that predicts it.
+    faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo needs depth: an image of
+    a depth camera, or a model that predicts it.
 
     Examples:
       ovseg3d detect room.ply --output boxes

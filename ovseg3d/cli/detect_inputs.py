@@ -132,8 +132,6 @@ def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Name
     from ovseg3d.heads.lifting import USUAL_SPREAD, Focal, lift_photo, usual_focal
     from ovseg3d.scene import read_rgbd
 
-    read = read_rgbd(path, source.depth, source.scale)
-    focal = None if read.focal_px is None else Focal(read.focal_px, EXIF_SPREAD, "EXIF")
     if source.depth is None and source.model is None:
         raise ConfigError(
             "A photo alone has no depth",
@@ -141,6 +139,8 @@ def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Name
             fix="--depth DEPTH.png, --depth-model NAME for a model of metric depth, or --depth-model builtin, which is "
             "too rough for most boxes",
         )
+    read = read_rgbd(path, source.depth, source.scale)
+    focal = None if read.focal_px is None else Focal(read.focal_px, EXIF_SPREAD, "EXIF")
     given, notes = None, ()
     if source.intrinsics is not None:
         fx, fy, cx, cy = (value * read.scale for value in source.intrinsics)
@@ -200,9 +200,7 @@ def in_view(
     elif frame.depth_path is not None:
         depth_z = load_depth(frame, scene)
     else:
-        raise ConfigError(
-            f"{frame.name} has no depth", where=scene.path, fix="--depth-model builtin, or another --view"
-        )
+        raise ConfigError(f"{frame.name} has no depth", where=scene.path, fix="--depth-model NAME, or another --view")
     up = scene.world_from_input[2, :3] / np.linalg.norm(scene.world_from_input[2, :3])
     lifted = lift_view(depth_z, camera, tuple(float(v) for v in up), rgb)  # type: ignore[arg-type]
     return _of_photo(lifted, rgb, detector, names, metres, "input", notes)

@@ -201,7 +201,7 @@ def _layout(
     found = np.zeros(count, np.int64)
     for name in (FLOOR, CEILING, WALL):
         on = np.bincount(region, area * (kind == name), count) / size
-        there = np.flatnonzero(on > MOST)
+        there = np.flatnonzero(on > 0.5)
         if len(there):
             usual = there[size[there].argmax()]
             apart, hue = mean - mean[usual], tint(mean[:, -3:])

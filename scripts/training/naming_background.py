@@ -1,9 +1,9 @@
-"""Shapes of no kind, by which names that a tower gives to anything count less (`ovseg3d/heads/naming/background.py`).
+"""Shapes of no kind, by which names that a tower gives to anyobject count less (`ovseg3d/heads/naming/background.py`).
 
     python -m scripts.training.naming_background outputs/b16/tuned.safetensors --clip ViT-B-16:laion2b_s34b_b88k
 
 writes their vectors beside the tuned weights, in tuned.background.safetensors; `scripts.training.train_naming` does so
-at its end. A shape is a heap of one to three procedural things in seen styles, stretched, tilted and cut, so it is none
+at its end. A shape is a heap of one to three procedural objects in seen styles, stretched, tilted and cut, so it is none
 of what a name means. Kinds that the weights were tuned without, as their card says, are no part of any.
 """
 
@@ -31,16 +31,16 @@ from scripts.start import start
 from scripts.training.naming_pairs import POINTS, RELIEF_SIZE, procedural_shape, random_views
 
 SHAPES, VIEWS = 200, 4
-MOST_THINGS = 3
+MOST_OBJECTS = 3
 STRETCH, SHIFT = 0.7, 0.35
-"""Largest logarithm of a stretch along an axis; spread of the things of a heap, in their lengths."""
+"""Largest logarithm of a stretch along an axis; spread of the objects of a heap, in their lengths."""
 
 
 def heap(rng: np.random.Generator, kinds: Sequence[str]) -> Float[np.ndarray, "points 3"]:
-    """The points of one to three things of different kinds, of which no name is true."""
+    """The points of one to three objects of different kinds, of which no name is true."""
     count = int(np.exp(rng.uniform(*np.log(POINTS))))
-    things = []
-    for kind in rng.choice(kinds, int(rng.integers(min(MOST_THINGS, len(kinds)))) + 1, replace=False).tolist():
+    objects = []
+    for kind in rng.choice(kinds, int(rng.integers(min(MOST_OBJECTS, len(kinds)))) + 1, replace=False).tolist():
         points = procedural_shape(kind, pick(rng, SEEN.styles[kind]), rng, count).points
         points = (points - (points.max(0) + points.min(0)) / 2) / np.ptp(points, axis=0).max()
         if rng.random() < 0.5:
@@ -49,15 +49,15 @@ def heap(rng: np.random.Generator, kinds: Sequence[str]) -> Float[np.ndarray, "p
             along = points @ rng.normal(size=3)
             points = points[along >= np.quantile(along, rng.uniform(0, 0.6))]
         stretch = np.exp(rng.uniform(-STRETCH, STRETCH, 3) - rng.uniform(0, STRETCH))
-        things.append(points * stretch + rng.normal(size=3) * SHIFT)
-    points = np.concatenate(things)
+        objects.append(points * stretch + rng.normal(size=3) * SHIFT)
+    points = np.concatenate(objects)
     return points[rng.choice(len(points), min(count, len(points)), replace=False)]
 
 
 def background(
     tower: AlignedTower, kinds: Sequence[str], shapes: int = SHAPES, seed: int = 0
 ) -> Float[np.ndarray, "shapes towers dim"]:
-    """Unit vectors of heaps of things of these kinds by the frozen and by the tuned tower, see `TOWERS`."""
+    """Unit vectors of heaps of objects of these kinds by the frozen and by the tuned tower, see `TOWERS`."""
     made, size = [], max(RELIEF_SIZE, tower.encoder.preprocess.size[0])
     device = next(tower.branch.parameters()).device
     for index in range(shapes):
