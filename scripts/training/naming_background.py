@@ -1,4 +1,4 @@
-"""Shapes of no kind, by which names that a tower gives to anyobject count less (`ovseg3d/heads/naming/background.py`).
+"""Shapes of no kind, by which names that a tower gives to anything count less (`ovseg3d/heads/naming/background.py`).
 
     python -m scripts.training.naming_background outputs/b16/tuned.safetensors --clip ViT-B-16:laion2b_s34b_b88k
 
