@@ -3,8 +3,8 @@
     python -m scripts.training.naming_background outputs/b16/tuned.safetensors --clip ViT-B-16:laion2b_s34b_b88k
 
 writes their vectors beside the tuned weights, in tuned.background.safetensors; `scripts.training.train_naming` does so
-at its end. A shape is a heap of one to three procedural objects in seen styles, stretched, tilted and cut, so it is none
-of what a name means. Kinds that the weights were tuned without, as their card says, are no part of any.
+at its end. A shape is a heap of one to three procedural objects in seen styles, stretched, tilted and cut, so it is
+none of what a name means. Kinds that the weights were tuned without, as their card says, are no part of any.
 """
 
 from collections.abc import Sequence
