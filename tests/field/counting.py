@@ -26,7 +26,7 @@ SENDS = ("tensor", "as_tensor", "from_numpy")
 
 def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
     """Let fields behave as on a GPU from now on, but for the device."""
-    for module in ("samples", "stage", "renderer"):
+    for module in ("samples", "stage", "renderer", "kernels.backend"):
         patch.setattr(f"ovseg3d.field.{module}.padded", lambda device: True)
     patch.setattr(Workers, "for_device", lambda device: Workers(1))
 

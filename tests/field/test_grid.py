@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from counting import as_on_a_gpu
 
 from ovseg3d.engine import Workers
 from ovseg3d.field.kernels import WarpBackend
@@ -48,7 +49,10 @@ def test_dense_level_interpolates_its_corners():
 
 @pytest.mark.parametrize("features", [1, 2, 4, 8])
 @pytest.mark.parametrize("count", [0, 1, 257])
-def test_encode_matches_reference(features, count):
+@pytest.mark.parametrize("kernels", ["of a CPU", "of a GPU"])
+def test_encode_matches_reference(features, count, kernels, monkeypatch):
+    if kernels == "of a GPU":
+        as_on_a_gpu(monkeypatch)
     levels = grid(features)
     table, x = table_for(levels), positions(count)
     weights = torch.randn(count, levels.width, generator=torch.Generator().manual_seed(2))

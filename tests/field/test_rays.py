@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from counting import as_on_a_gpu
 
 from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.kernels import WarpBackend
@@ -168,12 +169,14 @@ def rays(count: int, seed: int = 0):
 
 @pytest.mark.parametrize("cascades", [1, 3])
 @pytest.mark.parametrize("cone", [0.0, 0.02])
-def test_march_matches_reference(cascades, cone):
-    origins, directions = rays(64)
-    cells = CellBits.pack(torch.rand(cascades, 8, 8, 8, generator=torch.Generator().manual_seed(5)) < 0.3)
-    spans = torch.tensor([[0.05, 6.0]]).repeat(64, 1)
+@pytest.mark.parametrize("resolution", [8, 16])
+def test_march_matches_reference(cascades, cone, resolution):
+    origins, directions = rays(256)
+    grid = torch.rand(cascades, *(resolution,) * 3, generator=torch.Generator().manual_seed(5))
+    cells = CellBits.pack(grid < 0.12)  # a third of the eighths of blocks are empty
+    spans = torch.tensor([[0.05, 6.0]]).repeat(256, 1)
     spans[3] = 0.0
-    jitter = torch.rand(64, generator=torch.Generator().manual_seed(6))
+    jitter = torch.rand(256, generator=torch.Generator().manual_seed(6))
     fast, reference = (
         backend.march(origins, directions, spans, jitter, cells, 0.03, cone, 100_000)
         for backend in (WarpBackend(LEVELS, CPU), TorchBackend(LEVELS, CPU))
@@ -193,6 +196,31 @@ def test_march_matches_reference(cascades, cone):
     assert sum(a[1] != b[1] for a, b in pairs) <= 0.01 * len(pairs)
     assert cascades == 1 or max(cell for _, cell in found[True].values()) >= 512
     assert fast.offsets[3] == fast.offsets[4]
+
+
+def test_one_pass_finds_what_two_passes_find(monkeypatch):
+    """The CPU marches and merges in one pass, a GPU in two, into buffers with spare rows."""
+    origins, directions = rays(64)
+    cells = CellBits.pack(torch.rand(2, 16, 16, 16, generator=torch.Generator().manual_seed(5)) < 0.2)
+    spans, jitter = torch.tensor([[0.05, 6.0]]).repeat(64, 1), torch.rand(64)
+    backend = WarpBackend(LEVELS, CPU)
+    density, draws = 20.0 * torch.rand(3000), torch.rand(3000)
+
+    def sampled():
+        samples = backend.march(origins, directions, spans, jitter, cells, 0.03, 0.01, 3000)
+        n = int(samples.offsets[-1])
+        weight, index, step, offsets = backend.merge(
+            density[: len(samples.t)], samples, draws[: len(samples.t)], 1e-3, 0.1, 2000
+        )
+        kept = int(offsets[-1])
+        columns = (samples.t, samples.step, samples.ray, samples.cell, weight)
+        return [*(column[:n] for column in columns), samples.offsets, index[:kept], step[:kept], offsets]
+
+    once = sampled()
+    as_on_a_gpu(monkeypatch)
+    twice = sampled()
+    assert 1000 < len(once[0]) < 3000 and 200 < len(once[6]) < len(once[0])
+    assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
 
 
 def test_march_takes_exactly_the_occupied_stretch(backend):
@@ -226,7 +254,7 @@ def crossings(origin, direction, occupied, end, fine):
 
 
 @pytest.mark.parametrize("cone", [0.0, 0.02])
-@pytest.mark.parametrize("resolution", [8, 9, 10, 11, 31])
+@pytest.mark.parametrize("resolution", [8, 9, 10, 11, 16, 31])
 def test_march_samples_every_occupied_cell(backend, resolution, cone):
     """Also where the borders of cells are not those of the cells of the next cascade."""
     origins, directions = rays(64, seed=resolution)

@@ -15,7 +15,7 @@ from ovseg3d.field.kernels.runtime import array, launch, vectors
 from ovseg3d.field.levels import GridLevels, Level
 from ovseg3d.field.networks import perceptron
 from ovseg3d.field.operators import AdamStep
-from ovseg3d.field.samples import RaySamples, offsets_of, used
+from ovseg3d.field.samples import RaySamples, offsets_of, padded, used
 from ovseg3d.start_warp import start_warp
 
 
@@ -49,6 +49,12 @@ class WarpBackend:
         return encode_kernels(self.levels.features)
 
     @cached_property
+    def _grid_on_cpu(self) -> SimpleNamespace:
+        from ovseg3d.field.kernels.encode_cpu import encode_cpu_kernels
+
+        return encode_cpu_kernels(self.levels.features)
+
+    @cached_property
     def _levels(self) -> Any:
         import warp as wp
 
@@ -72,14 +78,13 @@ class WarpBackend:
 
     def encode_into(self, x: Tensor, table: Tensor, out: Tensor) -> None:
         """`encode` without gradients, written to `out` (samples, dim)."""
-        features = self.levels.features
-        rows = vectors(out.view(len(x), len(self.levels.levels), features), features)
-        launch(
-            self._grid.encode,
-            (len(self.levels.levels), len(x)),
-            [vectors(x, 3), vectors(table, features), self._levels, rows],
-            self.device,
-        )
+        features, count = self.levels.features, len(self.levels.levels)
+        rows = vectors(out.view(len(x), count, features), features)
+        given = [vectors(x, 3), vectors(table, features), self._levels]
+        if padded(self.device):
+            launch(self._grid.encode, (count, len(x)), [*given, rows], self.device)
+        else:
+            launch(self._grid_on_cpu.encode, count, [*given, rows], self.device)
 
     def add_table_gradient(
         self,
@@ -98,7 +103,11 @@ class WarpBackend:
 
         def add(first: int, count: int) -> None:
             for x, g, n in rows:
-                launch(self._grid.table_gradient, (count, n), [x, g, self._levels, first, total], self.device)
+                given = [x, g, self._levels, first, total]
+                if padded(self.device):
+                    launch(self._grid.table_gradient, (count, n), given, self.device)
+                else:
+                    launch(self._grid_on_cpu.table_gradient, count, given, self.device)
 
         count = len(self.levels.levels)
         if workers is None or workers.threads == 1:
@@ -170,21 +179,35 @@ class WarpBackend:
         """See `FieldBackend.march`."""
         rays = [vectors(origins, 3), vectors(directions, 3), vectors(spans, 2), array(jitter)]
         grid = [array(cells.words.view(-1)), cells.resolution, len(cells.words), smallest_step, cone]
+        ints, floats = self._empty
+
+        def run(in_order: bool, counts: Tensor, starts: Tensor, offsets: Tensor, columns: Sequence[Tensor]) -> None:
+            outputs = [array(tensor) for tensor in (counts, starts, offsets, *columns)]
+            launch(self.ray_kernels.march, len(origins), [*rays, *grid, in_order, *outputs], self.device)
+
+        def rows(n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            t, step = (torch.zeros(n, device=self.device) for _ in range(2))
+            ray, cell = (torch.zeros(n, dtype=torch.int32, device=self.device) for _ in range(2))
+            return t, step, ray, cell
+
+        if capacity is not None and not padded(self.device):
+            offsets = torch.zeros(len(origins) + 1, dtype=torch.int32)
+            t, step, ray, cell = rows(capacity)
+            run(True, ints, floats, offsets, (t, step, ray, cell))
+            n = int(offsets[-1])
+            return RaySamples(t[:n], step[:n], ray[:n], cell[:n], offsets)
         counts = torch.empty(len(origins), dtype=torch.int32, device=self.device)
         starts = torch.empty(len(origins), device=self.device)
-        ints = torch.empty(0, dtype=torch.int32, device=self.device)
-        floats = torch.empty(0, device=self.device)
-        nothing = [array(ints), array(floats), array(floats), array(ints), array(ints)]
-        launch(
-            self.ray_kernels.march, len(origins), [*rays, *grid, array(counts), array(starts), *nothing], self.device
-        )
+        run(False, counts, starts, ints, [floats, floats, ints, ints])
         offsets = offsets_of(counts, capacity)
-        n = used(offsets, capacity)
-        t, step = (torch.zeros(n, device=self.device) for _ in range(2))
-        ray, cell = (torch.zeros(n, dtype=torch.int32, device=self.device) for _ in range(2))
-        outputs = [array(offsets), array(t), array(step), array(ray), array(cell)]
-        launch(self.ray_kernels.march, len(origins), [*rays, *grid, array(ints), array(starts), *outputs], self.device)
+        t, step, ray, cell = rows(used(offsets, capacity))
+        run(False, ints, starts, offsets, (t, step, ray, cell))
         return RaySamples(t, step, ray, cell, offsets)
+
+    @cached_property
+    def _empty(self) -> tuple[Tensor, Tensor]:
+        """Stand for outputs that a kernel does not write: int32 and float32."""
+        return torch.empty(0, dtype=torch.int32, device=self.device), torch.empty(0, device=self.device)
 
     def merge(
         self,
@@ -198,17 +221,27 @@ class WarpBackend:
         """See `FieldBackend.merge`."""
         rays = len(samples.offsets) - 1
         weight = torch.zeros_like(density)
-        counts = torch.empty(rays, dtype=torch.int32, device=self.device)
         inputs = [array(density), array(samples.step), array(samples.offsets), array(draws), least_transmittance, quota]
-        ints = torch.empty(0, dtype=torch.int32, device=self.device)
-        nothing = [array(ints), array(ints), array(torch.empty(0, device=self.device))]
-        launch(self.ray_kernels.merge, rays, [*inputs, array(weight), array(counts), *nothing], self.device)
+        ints, floats = self._empty
+
+        def run(in_order: bool, counts: Tensor, offsets: Tensor, index: Tensor, step: Tensor) -> None:
+            outputs = [array(tensor) for tensor in (weight, counts, offsets, index, step)]
+            launch(self.ray_kernels.merge, rays, [*inputs, in_order, *outputs], self.device)
+
+        def rows(n: int) -> tuple[Tensor, Tensor]:
+            return torch.zeros(n, dtype=torch.int32, device=self.device), torch.zeros(n, device=self.device)
+
+        if not padded(self.device):
+            offsets = torch.zeros(rays + 1, dtype=torch.int32)
+            index, step = rows(len(density) if capacity is None else min(capacity, len(density)))
+            run(True, ints, offsets, index, step)
+            n = int(offsets[-1])
+            return weight, index[:n], step[:n], offsets
+        counts = torch.empty(rays, dtype=torch.int32, device=self.device)
+        run(False, counts, ints, ints, floats)
         offsets = offsets_of(counts, capacity)
-        n = used(offsets, capacity)
-        index = torch.zeros(n, dtype=torch.int32, device=self.device)
-        step = torch.zeros(n, device=self.device)
-        outputs = [array(offsets), array(index), array(step)]
-        launch(self.ray_kernels.merge, rays, [*inputs, array(weight), array(counts), *outputs], self.device)
+        index, step = rows(used(offsets, capacity))
+        run(False, ints, offsets, index, step)
         return weight, index, step, offsets
 
     def scatter_max(

@@ -3,6 +3,9 @@
 Field units: the innermost cascade of the occupancy grid reaches from -1 to 1, cascade c from -2^c to 2^c.
 Samples are packed ray after ray: ray r owns samples offsets[r] to offsets[r + 1]. One thread handles one ray, front
 to back, so that every kernel is deterministic.
+
+`march` and `merge` do not know how many samples they will find. On a GPU they run twice: a pass that counts, then one
+that writes. On the CPU threads run in order, so that one pass is enough: each ray begins where the one before ended.
 """
 
 from typing import no_type_check
@@ -11,6 +14,8 @@ import warp as wp
 
 MODULE = wp.get_module("ovseg3d_rays")
 MODULE.options["enable_backward"] = False
+EIGHTH = wp.constant(wp.int64(0x330033))
+"""The first 2 x 2 x 2 cells of a block of `CellBits`."""
 
 
 @no_type_check
@@ -57,6 +62,7 @@ def march(
     # options
     smallest_step: wp.float32,
     cone: wp.float32,
+    in_order: wp.bool,
     # outputs: with empty `offsets`, counts and the start of each ray's first sample; otherwise samples
     counts: wp.array(dtype=wp.int32),
     starts: wp.array(dtype=wp.float32),
@@ -66,7 +72,7 @@ def march(
     out_ray: wp.array(dtype=wp.int32),
     out_cell: wp.array(dtype=wp.int32),
 ):
-    """Samples of one ray, counted in a first pass and written in a second; see `FieldBackend.march`."""
+    """Samples of one ray; see `FieldBackend.march`. `in_order`: one pass, which fills `offsets` too."""
     r = wp.tid()
     writing = offsets.shape[0] > 0
     o = origins[r]
@@ -83,10 +89,15 @@ def march(
     limit = wp.int32(1 << 30)
     if writing:
         first = offsets[r]
-        limit = offsets[r + 1] - first
-        # Start at the first sample: empty cells before it were skipped in the first pass.
-        t = starts[r]
+        if in_order:
+            limit = out_t.shape[0] - first
+        else:
+            limit = offsets[r + 1] - first
+            # Start at the first sample: empty cells before it were skipped in the first pass.
+            t = starts[r]
     blocks = (resolution + 3) // 4
+    # Then a block that begins in one cascade ends in it.
+    aligned = resolution % 16 == 0
     reach = wp.float32(1 << (cascades - 1))
     while t < end and count < limit:
         step = wp.max(smallest_step, cone * t)
@@ -109,8 +120,8 @@ def march(
         x = wp.min(wp.int32((p[0] + half) * scale), resolution - 1)
         y = wp.min(wp.int32((p[1] + half) * scale), resolution - 1)
         z = wp.min(wp.int32((p[2] + half) * scale), resolution - 1)
-        word = words[((cascade * blocks + z // 4) * blocks + y // 4) * blocks + x // 4]
-        bit = wp.int64(1) << wp.int64(16 * (z % 4) + 4 * (y % 4) + x % 4)
+        word = words[((cascade * blocks + (z >> 2)) * blocks + (y >> 2)) * blocks + (x >> 2)]
+        bit = wp.int64(1) << wp.int64(16 * (z & 3) + 4 * (y & 3) + (x & 3))
         if (word & bit) != wp.int64(0):
             if writing:
                 out_t[first + count] = middle
@@ -122,17 +133,24 @@ def march(
             count += 1
             t += step
         else:
-            # An empty block is skipped at once. The lattice begins at the cascade's corner. A block may reach into the
-            # next finer cascade, which ends at +-half / 2, or beyond the last cell: stop there too.
+            # An empty block is skipped at once, and so is an eighth of it. The lattice begins at the cascade's corner.
+            # A block may reach into the next finer cascade, which ends at +-half / 2, or beyond the last cell: stop
+            # there too.
             if word == wp.int64(0):
                 scale *= 0.25
                 width *= 4.0
+            elif (word & (EIGHTH << wp.int64(16 * (z & 2) + 4 * (y & 2) + (x & 2)))) == wp.int64(0):
+                scale *= 0.5
+                width *= 2.0
             leave = exit_distance(p + wp.vec3(half, half, half), inverse, ahead, scale, width)
-            leave = wp.min(leave, exit_distance(p, inverse, ahead, 2.0 / half, 0.5 * half))
+            if not aligned:
+                leave = wp.min(leave, exit_distance(p, inverse, ahead, 2.0 / half, 0.5 * half))
             # Whole steps, so that samples stay on the ray's own lattice.
             t += step * wp.max(wp.ceil(leave / step), 1.0)
     if not writing:
         counts[r] = count
+    elif in_order:
+        offsets[r + 1] = first + count
 
 
 @no_type_check
@@ -145,6 +163,7 @@ def merge(
     draws: wp.array(dtype=wp.float32),
     least_transmittance: wp.float32,
     quota: wp.float32,
+    in_order: wp.bool,
     # outputs: weights and counts when `merged_offsets` is empty, groups otherwise
     weight: wp.array(dtype=wp.float32),
     counts: wp.array(dtype=wp.int32),
@@ -152,14 +171,18 @@ def merge(
     index: wp.array(dtype=wp.int32),
     merged_step: wp.array(dtype=wp.float32),
 ):
-    """Merge neighbouring samples of one ray, counted in a first pass and then written; see `FieldBackend.merge`."""
+    """Merge neighbouring samples of one ray; see `FieldBackend.merge`. `in_order`: one pass for all outputs."""
     r = wp.tid()
     writing = merged_offsets.shape[0] > 0
+    weighing = in_order or not writing
     at = wp.int32(0)
     limit = wp.int32(1 << 30)
     if writing:
         at = merged_offsets[r]
-        limit = merged_offsets[r + 1]
+        if in_order:
+            limit = index.shape[0]
+        else:
+            limit = merged_offsets[r + 1]
     count = wp.int32(0)
     transmittance = wp.float32(1.0)
     entered = wp.float32(1.0)
@@ -169,7 +192,7 @@ def merge(
     for s in range(offsets[r], offsets[r + 1]):
         x = density[s] * step[s]
         passed = wp.exp(-x)
-        if not writing:
+        if weighing:
             weight[s] = transmittance * (1.0 - passed)
         if transmittance > least_transmittance:
             thickness += x
@@ -189,6 +212,8 @@ def merge(
             chosen = wp.int32(-1)
     if not writing:
         counts[r] = count
+    elif in_order:
+        merged_offsets[r + 1] = at
 
 
 @no_type_check

@@ -36,14 +36,15 @@ def march(
         cascade = cell // resolution**3
         word = words[((cascade * blocks + z // 4) * blocks + y // 4) * blocks + x // 4]
         hit = (word >> (16 * (z % 4) + 4 * (y % 4) + x % 4) & 1).bool() & inside
-        side = torch.where(word == 0, 4, 1)
+        eighth = word >> (16 * (z & 2) + 4 * (y & 2) + (x & 2)) & 0x330033
+        side = torch.where(word == 0, 4, torch.where(eighth == 0, 2, 1))
         here = hit & (t < end)
         found.append((rays[here], middle[here], step[here], cell[here]))
-        # The lattice of blocks begins at the cascade's corner. A block may reach into the next finer cascade, which
-        # ends at +-half / 2, or beyond the last cell: stop there too.
+        # Empty blocks and eighths of them are skipped. The lattice of blocks begins at the cascade's corner. A block
+        # may reach into the next finer cascade, which ends at +-half / 2, or beyond the last cell: stop there too.
         leave = _exit_distance(p + half[:, None], directions, 0.5 * resolution / (half * side))
         leave = torch.minimum(leave, _exit_distance(p, directions, 2.0 / half))
-        # Empty blocks are skipped in whole steps, so that samples stay on the lattice of the ray.
+        # In whole steps, so that samples stay on the lattice of the ray.
         skip = torch.ceil(leave / step).clamp_min(1.0)
         t = t + step * torch.where(hit | ~inside, torch.ones_like(skip), skip)
     ray, middle, step, cell = (torch.cat(parts) for parts in zip(*found)) if found else (rays[:0],) * 4
