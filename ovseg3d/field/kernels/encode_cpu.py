@@ -1,7 +1,8 @@
-"""The hash grid on a CPU: the same values as `encode.py`, in a third of the time.
+"""The hash grid on a CPU: the same values as `encode.py`, in less than half the time.
 
-Warp's code for a CPU computes each feature of a table's entry by itself. Here the entry is one vector of the machine.
-The loops are written in C++, with Clang's vector types, and compiled by Warp. One thread handles one level.
+Warp's own code for a CPU computes each feature of an entry by itself, and waits for the memory at each entry. Here an
+entry is one vector of the machine, and the entries of some samples are fetched ahead. The loops are C++ with Clang's
+vector types, which Warp compiles. One thread handles one level.
 """
 
 from functools import cache
@@ -12,56 +13,67 @@ import warp as wp
 
 from ovseg3d.field.kernels.encode import LevelData
 
-_CORNERS = """
+BLOCK = 16
+"""Samples whose table entries are fetched at once."""
+
+_LOOP = f"""
     typedef float Entry __attribute__((ext_vector_type(sizeof(*table.data) / sizeof(float)), aligned(4)));
     Entry* const entries = (Entry*)table.data + offset;
-    const int stride = rows.shape[1];
-    Entry* row = (Entry*)rows.data + level;
-    for (int s = 0; s < x.shape[0]; ++s, row += stride) {
-        unsigned cell[3];
-        float f[3];
-        for (int k = 0; k < 3; ++k) {
-            const float inside = x.data[s].c[k] > 0.0f ? x.data[s].c[k] : 0.0f;  // not-a-number is 0, too
-            const float at = (inside < 1.0f ? inside : 1.0f) * scale + 0.5f;
-            cell[k] = (unsigned)(int)at;
-            f[k] = at - (float)(int)at;
-        }
-        // Corner k has bits zyx.
-        unsigned corner[8];
-        if (dense) {
-            const unsigned plane = resolution * resolution;
-            const unsigned first = cell[0] + resolution * cell[1] + plane * cell[2];
-            for (int k = 0; k < 8; ++k) {
-                corner[k] = first + (k & 1) + (k >> 1 & 1) * resolution + (k >> 2) * plane;
-                if (corner[k] >= size) corner[k] -= size;
-            }
-        } else {
-            const unsigned y[2] = {cell[1] * 2654435761u, (cell[1] + 1) * 2654435761u};
-            const unsigned z[2] = {cell[2] * 805459861u, (cell[2] + 1) * 805459861u};
-            for (int k = 0; k < 8; ++k) corner[k] = ((cell[0] + (k & 1)) ^ y[k >> 1 & 1] ^ z[k >> 2]) & (size - 1);
-        }
+    const int count = x.shape[0], stride = rows.shape[1];
+    for (int begin = 0; begin < count; begin += {BLOCK}) {{
+        const int end = begin + {BLOCK} < count ? begin + {BLOCK} : count;
+        unsigned corners[{BLOCK}][8];  // bit 0 of an index is x, bit 1 y, bit 2 z
+        float fractions[{BLOCK}][3];
+        for (int s = begin; s < end; ++s) {{
+            unsigned cell[3], *corner = corners[s - begin];
+            for (int k = 0; k < 3; ++k) {{
+                const float inside = x.data[s].c[k] > 0.0f ? x.data[s].c[k] : 0.0f;  // not-a-number is 0, too
+                const float at = (inside < 1.0f ? inside : 1.0f) * scale + 0.5f;
+                cell[k] = (unsigned)(int)at;
+                fractions[s - begin][k] = at - (float)(int)at;
+            }}
+            if (dense) {{
+                const unsigned plane = resolution * resolution;
+                const unsigned first = cell[0] + resolution * cell[1] + plane * cell[2];
+                for (int k = 0; k < 8; ++k) {{
+                    corner[k] = first + (k & 1) + (k >> 1 & 1) * resolution + (k >> 2) * plane;
+                    if (corner[k] >= size) corner[k] -= size;
+                }}
+            }} else {{
+                const unsigned y[2] = {{cell[1] * 2654435761u, (cell[1] + 1) * 2654435761u}};
+                const unsigned z[2] = {{cell[2] * 805459861u, (cell[2] + 1) * 805459861u}};
+                for (int k = 0; k < 8; ++k)
+                    corner[k] = ((cell[0] + (k & 1)) ^ y[k >> 1 & 1] ^ z[k >> 2]) & (size - 1);
+            }}
+            for (int k = 0; k < 8; ++k) __builtin_prefetch(entries + corner[k]);
+        }}
+        for (int s = begin; s < end; ++s) {{
+            const unsigned* corner = corners[s - begin];
+            const float u = fractions[s - begin][0], v = fractions[s - begin][1], w = fractions[s - begin][2];
+            Entry& row = ((Entry*)rows.data)[(size_t)s * stride + level];
+            BODY
+        }}
+    }}
 """
-"""Begins a loop over the samples of a level; geometry and layout as in `field/levels.py`."""
+"""The samples of a level; geometry and layout as in `field/levels.py`."""
 
 _ENCODE = """
-        Entry edge[4];
-        for (int k = 0; k < 4; ++k) {
-            const Entry first = entries[corner[2 * k]];
-            edge[k] = first + (entries[corner[2 * k + 1]] - first) * f[0];
-        }
-        const Entry low = edge[0] + (edge[1] - edge[0]) * f[1], high = edge[2] + (edge[3] - edge[2]) * f[1];
-        *row = low + (high - low) * f[2];
-    }
+            Entry edge[4];
+            for (int k = 0; k < 4; ++k) {
+                const Entry first = entries[corner[2 * k]];
+                edge[k] = first + (entries[corner[2 * k + 1]] - first) * u;
+            }
+            const Entry low = edge[0] + (edge[1] - edge[0]) * v, high = edge[2] + (edge[3] - edge[2]) * v;
+            row = low + (high - low) * w;
 """
 
 _GRADIENT = """
-        const Entry half[2] = {*row * (1.0f - f[2]), *row * f[2]};
-        for (int k = 0; k < 4; ++k) {
-            const Entry edge = half[k >> 1] * (k & 1 ? f[1] : 1.0f - f[1]);
-            entries[corner[2 * k]] += edge * (1.0f - f[0]);
-            entries[corner[2 * k + 1]] += edge * f[0];
-        }
-    }
+            const Entry half[2] = {row * (1.0f - w), row * w};
+            for (int k = 0; k < 4; ++k) {
+                const Entry edge = half[k >> 1] * (k & 1 ? v : 1.0f - v);
+                entries[corner[2 * k]] += edge * (1.0f - u);
+                entries[corner[2 * k + 1]] += edge * u;
+            }
 """
 
 
@@ -79,7 +91,7 @@ def encode_cpu_kernels(features: int) -> SimpleNamespace:
 
     def on_level(body: str) -> Any:
         @no_type_check
-        @wp.func_native(_CORNERS + body)
+        @wp.func_native(_LOOP.replace("BODY", body))
         def loop(
             x: wp.array(dtype=wp.vec3),
             table: wp.array(dtype=vector),
