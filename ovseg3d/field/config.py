@@ -54,7 +54,7 @@ class FieldConfig:
     """Distance at which rays begin (field units), unless the capture states its own."""
     samples: int = 32_768
     """Approximate number of samples in a step; the number of rays is adapted to it."""
-    max_rays: int = 4_096
+    max_rays: int = 8_192
     """Largest number of rays in a step."""
 
     # Training.
