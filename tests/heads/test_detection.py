@@ -1,5 +1,6 @@
 """The detection head: its parts against references, what it learns, and what it returns."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -193,10 +194,30 @@ def test_the_box_of_a_group_is_what_its_own_voxels_agree_on() -> None:
     boxes = np.array([BOXES[0], BOXES[0] + [0.04, 0, 0, 0.06, 0, 0, 0], BOXES[1]])
     said = perfect(boxes, torch.tensor([1] * 40 + [2] * 30 + [1] * 10 + [3] * 6 + [0] * 9), [1, 1, 1])
     said.quality[70:86] = 0.0  # less sure
+    group = torch.tensor([0] * 40 + [1] * 46 + [-1] * 9)
     with torch.no_grad():
-        found = decode_groups(DetectionNetwork(TINY), said, torch.tensor([0] * 40 + [1] * 46 + [-1] * 9))
+        found = decode_groups(DetectionNetwork(TINY), said, group, corners(boxes[[0, 1, 1]], group))
     assert found.voxel_box.tolist() == [0] * 40 + [1] * 40 + [-1] * 15
     np.testing.assert_allclose(found.boxes[:, :6], boxes[:2, :6], atol=0.01)
+
+
+def test_the_box_of_a_group_is_not_that_of_what_carries_it() -> None:
+    """Most voxels of a bowl say the table's box, and are surer of it."""
+    table, bowl = [0.0, 0.0, 0.4, 1.2, 0.8, 0.8, 0.3], [0.2, 0.1, 0.85, 0.2, 0.2, 0.1, 0.3]
+    said = perfect(np.array([table, bowl]), torch.tensor([1] * 40 + [1] * 8 + [2] * 4), [2, 2])
+    said.quality[48:] = 1.0  # the table's have 4
+    group = torch.tensor([0] * 40 + [1] * 12)
+    with torch.no_grad():
+        found = decode_groups(DetectionNetwork(TINY), said, group, corners(np.array([table, bowl]), group))
+    np.testing.assert_allclose(found.boxes[:, :6], [table[:6], bowl[:6]], atol=0.01)
+
+
+def corners(boxes: np.ndarray, group: torch.Tensor) -> torch.Tensor:
+    """Places for voxels: in turn the corners of their group's box."""
+    signs = np.array(list(itertools.product([-0.5, 0.5], repeat=3)))[np.arange(len(group)) % 8]
+    own = boxes[group.numpy()]
+    offset = Rotation.from_euler("z", own[:, 6:7]).apply(signs * own[:, 3:6])
+    return torch.from_numpy(own[:, :3] + offset).float()
 
 
 def test_decoding_turns_with_the_boxes() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ovseg3d.geometry import rotated_nms
 from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, DetectionNetwork, Predictions
-from ovseg3d.heads.detection.yaw import decode_yaw
+from ovseg3d.heads.detection.voxels import VOXEL
+from ovseg3d.heads.detection.yaw import bin_angles, decode_yaw
 
 CENTER_CELL = 0.5
 """Of the voxels whose boxes are about equally large and centred in one cube, only the best is a candidate; the cube's
@@ -55,30 +56,62 @@ def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, n
     boxes = _boxes(found, voxels[seeds])
     kept = seeds[torch.from_numpy(rotated_nms(boxes, score[voxels[seeds]].numpy(), nms_iou))]
     best = voxels[kept]
-    return _decoded(network, found, voxels, best, _members(found, voxels, best))
+    return _decoded(network, found, score, voxels, best, _members(found, voxels, best))
 
 
-def decode_groups(network: DetectionNetwork, found: Predictions, group: Int[Tensor, " voxels"]) -> Decoded:
+def decode_groups(
+    network: DetectionNetwork, found: Predictions, group: Int[Tensor, " voxels"], xyz: Float[Tensor, "voxels 3"]
+) -> Decoded:
     """The box of each of some groups of voxels, in their order: from the voxels that agree with the best one, which is
-    the likeliest to be of an object and to have a good box.
+    the likeliest to be of an object and to have a good box that fits the group.
 
     Args:
         network: for the embeddings.
         found: its predictions.
         group: of each voxel, from 0 without gaps; -1 for none.
+        xyz: of the voxels, metres.
     """
-    score = found.quality.sigmoid() * found.foreground.sigmoid()
     voxels = (group >= 0).nonzero()[:, 0]
+    fit = found.quality.new_zeros(len(group))
+    fit[voxels] = _fit(found, voxels, group[voxels], xyz[voxels])
+    quality = found.quality.sigmoid() * fit
+    score = quality * found.foreground.sigmoid()
     order = voxels[score[voxels].argsort(stable=True)].numpy()
     best = np.empty(int(group.max()) + 1, np.int64)
     best[group.numpy()[order]] = order  # the last one stays
     seeds = torch.from_numpy(best)
-    return _decoded(network, found, voxels, seeds, _members(found, voxels, seeds, group[voxels]))
+    return _decoded(network, found, quality, voxels, seeds, _members(found, voxels, seeds, group[voxels]))
+
+
+def _fit(
+    found: Predictions, voxels: Int[Tensor, " some"], group: Int[Tensor, " some"], xyz: Float[Tensor, "some 3"]
+) -> Float[Tensor, " some"]:
+    """IoU of the box that each voxel predicts with the box around its group, of the same yaw.
+
+    A voxel at the border of an object may predict the box of its neighbour: some of a bowl's say the table.
+    """
+    bins = found.yaw.shape[1]
+    angle = bin_angles(bins)
+    x, y = torch.stack([angle.cos(), angle.sin()]), torch.stack([-angle.sin(), angle.cos()])
+    flat = xyz[:, :2]
+    along = torch.stack([flat @ x, flat @ y, xyz[:, 2:].expand(-1, bins)], 1)
+    shape = (int(group.max()) + 1 if len(group) else 0, 3, bins)
+    index = group[:, None, None].expand(-1, 3, bins)
+    low = torch.full(shape, torch.inf).scatter_reduce(0, index, along, "amin") - VOXEL / 2
+    high = torch.full(shape, -torch.inf).scatter_reduce(0, index, along, "amax") + VOXEL / 2
+    turn = found.yaw[voxels].argmax(1)
+    low, high = low[group, :, turn], high[group, :, turn]
+    center, half = found.center[voxels], found.log_size[voxels].exp() / 2
+    level = center[:, :2]
+    middle = torch.stack([(level * x[:, turn].T).sum(1), (level * y[:, turn].T).sum(1), center[:, 2]], 1)
+    common = (torch.minimum(high, middle + half) - torch.maximum(low, middle - half)).clamp(min=0).prod(1)
+    return common / ((high - low).prod(1) + (2 * half).prod(1) - common)
 
 
 def _decoded(
     network: DetectionNetwork,
     found: Predictions,
+    quality: Float[Tensor, " all"],
     voxels: Int[Tensor, " some"],
     best: Int[Tensor, " boxes"],
     row: Int[Tensor, " some"],
@@ -87,6 +120,7 @@ def _decoded(
 
     Args:
         network, found: as of `decode`.
+        quality: of the box that each voxel predicts, 0 to 1.
         voxels: that may belong to a box.
         best: the best voxel of each box.
         row: box of each of `voxels`, -1 for none.
@@ -95,7 +129,7 @@ def _decoded(
     member = voxels[row >= 0]
     row_of = row[row >= 0]
     # The mean over an object's voxels is steadier than its best voxel alone.
-    weight = score[member].square() + 1e-6
+    weight = quality[member].square() + 1e-6
     total = weight.new_zeros(len(best)).index_add_(0, row_of, weight)[:, None]
 
     def mean(values: Tensor, chosen: Tensor | None = None) -> Tensor:

@@ -106,7 +106,7 @@ class Detector:
                 members = found.voxel_box[voxel]
             else:
                 group, members = _groups(voxel, instance, len(voxels.xyz))
-                found = decode_groups(network, predictions, torch.from_numpy(group))
+                found = decode_groups(network, predictions, torch.from_numpy(group), voxels.xyz)
             embeddings = network.embedding(predictions.hidden).numpy()
         _, boxes = rotated(turned, found.boxes, -yaw)
         centers = Rotation.from_euler("z", -yaw).apply(predictions.center.numpy())
