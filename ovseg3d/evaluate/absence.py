@@ -16,6 +16,7 @@ import numpy as np
 
 from ovseg3d.engine import until_stopped
 from ovseg3d.evaluate.metrics.absence import AbsenceScores, measure_absence
+from ovseg3d.query.answer import Criteria
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.synth import KINDS
 
@@ -65,6 +66,7 @@ def absence_scores(
     absent: Sequence[str],
     *,
     alternatives: Alternatives = "present",
+    calibrated: bool = True,
     stop: threading.Event | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The run's scores of present and of absent phrases.
@@ -75,6 +77,7 @@ def absence_scores(
         absent: phrases that are not.
         alternatives: what competes: "present": the default vocabulary and the present phrases; "default": the default
             vocabulary alone (as in a run without phrases); "none": nothing.
+        calibrated: False: scores before any calibration, to which calibrations are fitted.
         stop: set it to end after the current phrase.
 
     Raises:
@@ -84,7 +87,11 @@ def absence_scores(
     for phrase in until_stopped((*present, *absent), stop):
         everyday = () if alternatives == "none" else engine.default_vocabulary(phrase)
         named = engine.names_beside(phrase, present) if alternatives == "present" else ()
-        scores[phrase] = engine.decide(phrase, (*everyday, *named)).score
+        others = (*everyday, *named)
+        if calibrated:
+            scores[phrase] = engine.decide(phrase, others).score
+        else:
+            scores[phrase] = engine.decision.scene.decide(phrase, Criteria(alternatives=others)).score
     return {phrase: scores[phrase] for phrase in present}, {phrase: scores[phrase] for phrase in absent}
 
 

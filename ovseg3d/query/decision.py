@@ -1,8 +1,8 @@
 """Decides whether a phrase is present, with which probability, and which points and instances it means.
 
 All of it follows from one number, the relevancy of each candidate of the scene (see `presence`): the best one is the
-score of presence, a point has that of its candidate, and one threshold decides about all. Where the run keeps a
-calibration (`ovseg3d calibrate`), log odds are calibrated first, so that the score is the probability.
+score of presence, a point has that of its candidate, and one threshold decides about all. Log odds are calibrated
+first, so that the score is the probability: by what the run keeps (`ovseg3d calibrate`), else by the encoder's card.
 """
 
 from functools import cached_property
@@ -35,8 +35,17 @@ class Decision:
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration of log odds: the run's, else none."""
-        return Calibration() if self.kept_calibration is None else self.kept_calibration.calibration
+        """The calibration of log odds: the run's, else that of the encoder's card, else none."""
+        return self._calibration[0]
+
+    @property
+    def _calibration(self) -> tuple[Calibration, CalibratedBy | None]:
+        if self.kept_calibration is not None:
+            return self.kept_calibration.calibration, "labels"
+        # Cards are fitted to scores in rooms that include instance crops.
+        alike = self._similarity.prior.on and self._similarity.semantics.instance_crops is not None
+        card = calibration_of(self._similarity.texts.clip) if alike else None
+        return (Calibration(), None) if card is None else (card, "encoder")
 
     def decide(self, phrase: str, criteria: Criteria) -> Verdict:
         """Decide whether the scene shows a phrase. Raises as `answer`."""
@@ -62,15 +71,16 @@ class Decision:
         found = self.scene.candidates.at_points(seen.relevancy)
         chosen = np.flatnonzero(found >= threshold)
         chosen = chosen[np.argsort(-found[chosen], kind="stable")]
-        chance, source = self._probability(seen, criteria)
+        usual = criteria.usual and self._similarity.texts.templates == ("{}",)
+        source = self._calibration[1] if usual else None
         ids = self._similarity.semantics.instance
         meant = instances_meant(surface, ids, phrase, found, threshold, eye) if present else ()
         return Answer(
             phrase=phrase,
             present=present,
             score=seen.score,
-            probability=chance,
-            calibrated=chance is not None,
+            probability=None if source is None else seen.score,
+            calibrated=source is not None,
             calibrated_by=source,
             threshold=threshold,
             alternative=None if present else seen.alternative,
@@ -79,21 +89,4 @@ class Decision:
             point_index=chosen,
             relevancy=found,
             instances=self._similarity.context.posed(meant),
-        )
-
-    def _probability(self, seen: Verdict, criteria: Criteria) -> tuple[float | None, CalibratedBy | None]:
-        """The probability and its source; None: no calibration covers scores with these criteria."""
-        if not (criteria.usual and self._similarity.texts.templates == ("{}",)):
-            return None, None
-        if self.kept_calibration is not None:
-            return seen.score, "labels"
-        if self._card is None or not self._similarity.prior.on:
-            return None, None
-        return self._card.probability(seen.score), "encoder"
-
-    @cached_property
-    def _card(self) -> Calibration | None:
-        """That of the encoder's card, which is fitted to scores that include instance crops."""
-        return (
-            None if self._similarity.semantics.instance_crops is None else calibration_of(self._similarity.texts.clip)
         )

@@ -18,8 +18,8 @@ on development rooms.
 
 A phrase means the candidates that are nearly as likely as the best one: the relevancy of a candidate is the sigmoid of
 its log odds, lowered by how far they fall behind the best. At the threshold 0.5 these are the candidates with at least
-half of the best log odds. The relevancy of the best one, which is its probability, is the score of presence. A score
-becomes a calibrated probability only by `calibration`.
+half of the best log odds. The relevancy of the best one, which is its probability, is the score of presence. Where a
+`calibration` is known, log odds are calibrated before the last step.
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ Present phrases are the classes of the scene's labels, absent ones ten others fo
 ovseg3d/evaluate/absence.py). All runs share one threshold. Three decisions are reported, by their alternatives: the
 default vocabulary and the present phrases, as in a run with phrases; the default vocabulary, as in a run without; and
 canonical phrases alone. The curves are plotted beside the JSON file. With --card, the encoder's calibration is fitted
-to the scores of the second decision and written to its model card.
+to the scores of the second decision, before any calibration, and written to its model card.
 """
 
 from dataclasses import dataclass
@@ -57,6 +57,7 @@ class Absence:
             raise ConfigError(f"--recall is a share above 0 and up to 1, not {self.recall:g}", fix="--recall 0.8")
         card = None if self.card is None else read_json(self.card, ConfigError)
         scores: dict[str, tuple[dict, dict]] = {mode: ({}, {}) for mode in MODES}
+        plain: tuple[dict, dict] = ({}, {})
         for path in self.runs:
             run = load(path)
             scene = run.load_scene()
@@ -67,6 +68,9 @@ class Absence:
             for mode, alternatives in MODES.items():
                 there, missing = absence_scores(engine, present, absent, alternatives=alternatives)
                 scores[mode][0][name], scores[mode][1][name] = there, missing
+            if card is not None:
+                asked = absence_scores(engine, present, absent, alternatives="default", calibrated=False)
+                plain[0][name], plain[1][name] = asked
         found = {mode: measure_absence(*sides, recall=self.recall) for mode, sides in scores.items()}
         curves = {mode: absence_curve(*(_pooled(side) for side in sides)) for mode, sides in scores.items()}
         results = {}
@@ -83,7 +87,7 @@ class Absence:
             )
         write_json(self.output, results)
         if card is not None:
-            fitted = calibrate(*scores["default"], engine.canonical, engine.clip.weight_hash)
+            fitted = calibrate(*plain, engine.canonical, engine.clip.weight_hash)
             write_json(self.card, {**card, "calibration": fitted})
             print(f"calibration: {fitted}")
         draw(self.output.with_suffix(".png"), curves, found)

@@ -382,8 +382,8 @@ def walls(high: float = 2.5) -> Room:
     return room.sheet((2, -2, 0), (0, 4, 0), (0, 0, high), (-1, 0, 0), 0, 3)
 
 
-@pytest.mark.parametrize("slope", [15, 26, 37, 45, 62])
-def test_a_roof_is_ceiling(slope: float) -> None:
+@pytest.mark.parametrize("slope", [15, 26])
+def test_a_low_roof_is_ceiling(slope: float) -> None:
     """Over knee walls of one metre; a cupboard stands at one of them."""
     rise, slope = 2 * np.tan(np.radians(slope)), np.radians(slope)
     room = floor().box((-1.4, 0.5, 0), (0.6, 0.5, 0.8), 1, 1)

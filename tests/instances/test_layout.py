@@ -59,19 +59,17 @@ def test_a_wall_of_which_little_is_seen_and_one_with_stray_points_behind_it() ->
     assert Plane(-Z, -2.5, 0.1).kind(Z) == CEILING
 
 
-def test_more_may_gather_behind_a_large_plane_than_behind_a_small_one() -> None:
-    """A fifth of a wall, and of a cupboard's front, has surface behind it: the wall is the room, the front is not."""
-
-    def found(width: float) -> list[int]:
+def test_stray_points_may_gather_behind_a_wall_but_a_front_has_surface_behind_it() -> None:
+    def found(behind: float) -> list[int]:
         floor = sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0))
-        front = sheet((-2, 0, 0), (0, width, 0), (0, 0, 2.5))
-        behind = sheet((-2.5, 0, 0), (0, width, 0), (0, 0, 2.5 / 5))
-        xyz = np.concatenate([floor, front, behind])
-        normal = np.repeat([Z, [1.0, 0, 0], Z], [len(floor), len(front), len(behind)], 0)
+        front = sheet((-2, 0, 0), (0, 2, 0), (0, 0, 2.5))
+        hidden = sheet((-2.5, 0, 0), (0, 2, 0), (0, 0, 2.5 * behind))
+        xyz = np.concatenate([floor, front, hidden])
+        normal = np.repeat([Z, [1.0, 0, 0], Z], [len(floor), len(front), len(hidden)], 0)
         planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
         return sorted(plane.kind(Z) for plane in planes)
 
-    assert found(2.0) == [FLOOR, WALL] and found(0.24) == [FLOOR]
+    assert found(0.15) == [FLOOR, WALL] and found(0.3) == [FLOOR]
 
 
 def walls(*angles: float, bumpy: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -101,9 +99,8 @@ def test_walls_are_where_their_points_are_though_their_normals_are_off() -> None
     assert found_in(*walls(20, 110, 200, 290, bumpy=0.5)) == [20, 110, 200, 290]
 
 
-def test_a_wall_may_stand_askew() -> None:
-    assert found_in(*walls(0, 98, 180, 230)) == [0, 98, 180, 230]
-    assert found_in(*walls(0, 70, 180, 300)) == [0, 70, 180, 300]
+def test_an_oblique_wall_is_none_of_the_layout() -> None:
+    assert found_in(*walls(0, 90, 180, 230)) == [0, 90, 180]
 
 
 def test_a_wall_that_hides_behind_fog_is_found_where_a_box_has_one() -> None:
@@ -123,34 +120,17 @@ def test_a_wall_alone_is_one_though_it_makes_no_box() -> None:
     assert found_in(xyz, np.repeat([Z, [1.0, 0, 0]], [len(floor), len(wall)], 0)) == [0]
 
 
-@pytest.mark.parametrize("spread", [0.5, 1.0])
-def test_four_walls_stand_out_where_a_field_makes_each_face_anywhere(spread: float) -> None:
+def test_four_walls_stand_out_where_a_field_makes_each_face_anywhere() -> None:
     """Furniture is crisp and stands askew; walls are bumpy, so that no direction holds much of any."""
     sides, random = (0, 90, 180, 270), np.random.default_rng(2)
     xyz, normal = walls(*sides)
     wall = normal[:, 2] == 0
-    normal[wall] = Rotation.from_rotvec(random.normal(size=(int(wall.sum()), 3)) * spread).apply(normal[wall])
+    normal[wall] = Rotation.from_rotvec(random.normal(size=(int(wall.sum()), 3)) * 0.5).apply(normal[wall])
     tops = [sheet((-1.5, -1.5, height), (3, 0, 0), (0, 3, 0)) for height in (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)]
     front = sheet((-0.3, -0.4, 0), (0.66, 0.45, 0), (0, 0, 0.4))
     facing = np.concatenate([np.tile(Z, (sum(map(len, tops)), 1)), np.tile([0.56, -0.83, 0], (len(front), 1))])
     found = found_in(np.concatenate([xyz, *tops, front]), np.concatenate([normal, facing]))
     np.testing.assert_allclose(found, sides, atol=3)
-
-
-def test_fog_below_a_ceiling_is_none() -> None:
-    """A level plane that scatters as far as one may is fog, but for one as large as no fog is; a sharp one is not."""
-    xyz, normal = walls(0, 90, 180, 270)
-    random = np.random.default_rng(3)
-
-    def ceilings(side: float, scatter: float) -> list[float]:
-        above = sheet((-side / 2, -side / 2, 2.5), (side, 0, 0), (0, side, 0))
-        above[:, 2] += random.uniform(-scatter, scatter, len(above))
-        everything = np.concatenate([xyz, above]), np.concatenate([normal, np.tile(-Z, (len(above), 1))])
-        planes = room_planes(*everything, np.full(len(everything[0]), 0.05**2), Z, 0.05)
-        assert sum(plane.kind(Z) == FLOOR for plane in planes) == 1
-        return [round(-plane.offset, 1) for plane in planes if plane.kind(Z) == CEILING]
-
-    assert ceilings(1.5, 0.02) == [2.5] and ceilings(1.5, 0.22) == [] and ceilings(3.0, 0.22) == [2.5]
 
 
 def plane(*normal: float) -> Plane:

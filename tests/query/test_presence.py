@@ -10,7 +10,7 @@ import pytest
 from colours import CLASSES, with_label_images
 from fake_encoders import WORDS, MeanColour
 from PIL import Image
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from ovseg3d.encoders import register_clip
 from ovseg3d.errors import ConfigError
@@ -20,6 +20,7 @@ from ovseg3d.field.surface import Surface
 from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.points.basis import Basis
 from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_semantics
+from ovseg3d.query.answer import Criteria
 from ovseg3d.query.calibration import SCORES, calibration_of, canonical_of
 from ovseg3d.query.candidates import Candidates
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
@@ -314,9 +315,11 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     faces = np.zeros((engine.semantics.piece.max(), engine.semantics.vectors.shape[1]), np.float32)
     engine = QueryEngine(run, semantics=replace(engine.semantics, instance_crops=faces, shapes=None))
     red, green = engine.ask(["red", "a green box"])
-    assert red.calibrated and red.score > green.score and red.probability > green.probability > 0
-    odds = np.log(green.score / (1 - green.score))
-    assert green.probability == pytest.approx(1 / (1 + np.exp(-(2.0 * odds - 1.0))))
+    assert red.calibrated and red.score > green.score > 0
+    raw = engine.decision.scene.decide("a green box", Criteria()).score
+    assert green.score == green.probability == pytest.approx(expit(2.0 * logit(raw) - 1.0))
+    other = engine.ask(["red"], negatives=["blue"])[0]
+    assert other.probability is None and other.calibrated_by is None, "a card is of scores against the defaults"
     # The calibration names the default canonical phrases; a closed list uses the same.
     named = engine.ask(["red"], canonical=CARD["canonical"], alternatives=())[0]
     np.testing.assert_array_equal(engine.ask(["red"], alternatives=())[0].relevancy, named.relevancy)
