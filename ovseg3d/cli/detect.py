@@ -45,8 +45,8 @@ class Detect:
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
     default the phrases of the run, or else the kinds of objects that the detector was trained on."""
-    min_score: float = 0.3
-    """Least score of a detection, 0 to 1."""
+    min_score: float | None = None
+    """Least score of a detection, 0 to 1; by default 0.3, and any for the instances of a run."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """The axis of a point cloud that points up; auto is z, unless the cloud evidently lies another way."""
     scale: float | None = None
@@ -91,12 +91,11 @@ class Detect:
     def _run(self, output: Output) -> dict[str, Any]:
         from ovseg3d.cli.console import get_console, shell_path
         from ovseg3d.export.detections import describe_detections, describe_photo, save_detections
-        from ovseg3d.heads.detection import Detector
 
         self._check()
         console = output.console
         with console.status("Detecting objects"):
-            seen = self._detect(Detector(min_score=self.min_score))
+            seen = self._detect()
         found, notes = seen.found, get_console(True) if output.report is None else console
         for text in (*seen.notes, *found.frame.warnings):
             notes.print(f"Note: {text}", markup=False, soft_wrap=True, style="yellow")
@@ -130,7 +129,7 @@ class Detect:
 
     def _check(self) -> None:
         """Raises ConfigError."""
-        if not 0 <= self.min_score <= 1:
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise ConfigError(f"--min-score must be from 0 to 1, not {self.min_score:g}", fix="--min-score 0.3")
         for name in ("scale", "depth_scale"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
@@ -152,13 +151,16 @@ class Detect:
             ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip
 
-    def _detect(self, detector: "Detector") -> "Seen":
+    def _detect(self) -> "Seen":
         from ovseg3d.cli import detect_inputs
+        from ovseg3d.heads.detection import Detector
         from ovseg3d.runs.phrases import read_list
 
         labels = None if self.classes is None else read_list(self.classes, "--classes")
+        given = None if self.min_score is None else Detector(min_score=self.min_score)
         if not self._is_cloud and not self._is_photo and self.view is None:
-            return detect_inputs.in_run(self.input, self.where, detector, labels, camera=self.camera, metres=self.scale)
+            return detect_inputs.in_run(self.input, self.where, given, labels, camera=self.camera, metres=self.scale)
+        detector = given or Detector()
         names = self._names(labels, detector)
         if self._is_cloud:
             return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale)

@@ -101,7 +101,7 @@ def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, m
 def in_run(
     path: Path,
     where: "Where",
-    detector: "Detector",
+    detector: "Detector | None",
     phrases: Sequence[str] | None,
     *,
     camera: str | None,
@@ -112,7 +112,7 @@ def in_run(
     Args:
         path: the run.
         where: the flags of runs.
-        detector: finds the objects.
+        detector: see `QueryEngine.detect`.
         phrases: names to choose from.
         camera: name of the view from which distances are measured.
         metres: per unit.

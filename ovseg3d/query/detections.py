@@ -38,14 +38,15 @@ class DetectionModel:
         are none.
 
         Args:
-            detector: by default one with the shipped weights and least score.
+            detector: whose least score counts for instances, too; None: the shipped one, and instances of any score.
             metres_per_unit: None: the scene's, stated or estimated (see `RunContext.metres`).
 
         Raises:
             ConfigError: the surface has too few points.
         """
-        detector = detector or Detector()
-        every = self._unfiltered(detector, metres_per_unit)
+        every = self._unfiltered(detector or Detector(), metres_per_unit)
+        if detector is None:
+            return every
         return replace(every, detections=tuple(d for d in every.detections if d.score >= detector.min_score))
 
     def _unfiltered(self, detector: Detector, metres_per_unit: float | None) -> DetectedScene:

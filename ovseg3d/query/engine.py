@@ -242,7 +242,7 @@ class QueryEngine:
 
         Args:
             phrases: names to choose from; None: those of the run, or the head's own where it has none.
-            detector: by default one with the shipped weights.
+            detector: whose least score counts for instances, too; None: the shipped one, and instances of any score.
             metres_per_unit: None: the scene's, or `metres`.
 
         Raises:

@@ -217,7 +217,7 @@ def _runs(detector: Detector, folders: tuple[Path, ...]) -> dict[str, dict[str, 
     class-agnostic but for names, which are of the runs' phrases."""
     every = replace(detector, min_score=ALL_SCORES)
     tallies = {
-        "instances": Tally(detector.min_score),
+        "instances": Tally(0.0),
         "boxes around points": Tally(0.0),
         "head alone": Tally(detector.min_score),
     }
