@@ -120,10 +120,10 @@ class Query:
 
 
 def _sentence(answer: Any) -> str:
-    found = f"score {answer.score:.2f}, threshold {answer.threshold:g}"
-    if answer.probability is not None:
-        by = ", by the labels of this run" if answer.calibrated_by == "labels" else ""
-        found += f", probability {answer.probability:.0%}{by}"
+    word = "score" if answer.probability is None else "probability"
+    found = f"{word} {answer.score:.2f}, threshold {answer.threshold:g}"
+    if answer.calibrated_by == "labels":
+        found += ", calibrated by the labels of this run"
     if not answer.present:
         better = f'; the best match is more like "{answer.alternative}"' if answer.alternative else ""
         return f'"{answer.phrase}" is not in this scene ({found}){better}.'

@@ -4,7 +4,7 @@ Planes are found by area, without phrases, in normals that were smoothed along t
 field makes plain walls bumpy. Directions are up, down, and four horizontal ones at right angles, since most rooms are
 boxes: those in which most surface lies in few layers. Along a direction, planes are peaks of area over offset. A peak
 is layout if it is large and hardly any surface lies behind it: there is floor under a table top, but nothing under the
-floor. An oblique wall or a sloped ceiling is no plane of the layout.
+floor. An oblique wall, or a ceiling steeper than 25 degrees, is no plane of the layout.
 
 A table top with nothing visible below it, a lawn, or a facade are such planes, too. So planes are a layout only if they
 make a room (`is_room`), unless the user says that there is one.
@@ -112,12 +112,14 @@ def room_planes(
     step, least = 3 * gap, config.share * area.sum()
     for direction in [up, -up, *_box(xyz, normal, area, up, step)]:
         facing, at, filled = _layers(direction, xyz, normal, area, step)
-        while filled.max() >= least:
+        while filled.max() >= least > 0:
             peak = int(filled.argmax())
             plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
             fits = plane is not None and _behind(plane, xyz, normal, gap) <= config.behind
             if plane is not None and fits:
                 found.append(plane)
+                # A tilted plane lies in more layers than are cleared below.
+                filled -= _three(at[facing], area[facing] * plane.holds(xyz[facing], normal[facing]), len(filled))
             # A plane's own stray points lie beside it; close behind a rejected peak there may be a plane.
             wide = 4 if fits else 2
             filled[max(0, peak - wide) : peak + wide + 1] = 0
@@ -151,9 +153,12 @@ def _layers(
     """Layers along a direction: which points face it, each point's layer, the area of each layer."""
     facing, offset = normal @ direction > 0.8, xyz @ direction
     at = ((offset - offset.min()) / step).astype(np.int64)
-    filled = np.bincount(at[facing], area[facing], minlength=at.max() + 1)
-    # A plane that falls between two layers, or scatters, still has its area within three.
-    return facing, at, np.convolve(filled, np.ones(3), mode="same")
+    return facing, at, _three(at[facing], area[facing], int(at.max()) + 1)
+
+
+def _three(at: np.ndarray, area: np.ndarray, count: int) -> np.ndarray:
+    """Area in each layer and its two neighbours: a plane that falls between layers, or scatters, lies within three."""
+    return np.convolve(np.bincount(at, area, minlength=count), np.ones(3), mode="same")
 
 
 def lies_on(

@@ -87,8 +87,8 @@ class Answer:
     score: float
     """Score of presence, 0 to 1 (see `presence`)."""
     probability: float | None
-    """Calibrated probability of presence. None: the encoder has no calibration for these criteria, there is no room,
-    or instances have no crops."""
+    """The score, if it is a calibrated probability. None: there is no calibration for these criteria; that of the
+    encoder's card holds in rooms with instance crops."""
     calibrated: bool
     threshold: float
     alternative: str | None

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.query.answer import THRESHOLD, Criteria
-from ovseg3d.query.calibration import CARD_DEVIATIONS, Prior, calibration_of, fit, score_log_odds
+from ovseg3d.query.calibration import CARD_DEVIATIONS, Prior, fit, score_log_odds
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.kept_calibration import KeptCalibration, Label, joined, remove_calibrations, save_calibration
@@ -51,7 +51,7 @@ def reset(engine: QueryEngine) -> bool:
 
 def prior_of(engine: QueryEngine) -> Prior:
     """What is known before any label: the calibration of the encoder's card, else scores as they are."""
-    card = calibration_of(engine.clip)
+    card = engine.decision.card
     return Prior() if card is None else Prior(card, CARD_DEVIATIONS)
 
 

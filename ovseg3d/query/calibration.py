@@ -37,10 +37,6 @@ class Calibration:
         """Calibrated log odds."""
         return self.slope * odds + self.offset
 
-    def probability(self, score: float) -> float:
-        """The probability of a score, 0 to 1."""
-        return float(expit(self.slope * score_log_odds(score) + self.offset))
-
 
 def score_log_odds(score: float) -> float:
     """The log odds of a score from 0 to 1, finite also at the ends."""
@@ -89,14 +85,16 @@ def fit(
 
 
 def calibration_of(encoder: Any) -> Calibration | None:
-    """The calibration in an encoder's card; None if it has none, or one of other scores or weights."""
+    """The calibration in an encoder's card; None if it has none, one that turns the order of scores around, or one of
+    other scores or weights."""
     card = _card(encoder)
     fits = card.get("of") == SCORES and card.get("weight_hash") in (None, getattr(encoder, "weight_hash", None))
     try:
         numbers = [float(card[name]) for name in ("slope", "offset")] if fits else []
     except (TypeError, KeyError, ValueError):
         return None
-    return Calibration(*numbers) if numbers and np.isfinite(numbers).all() else None
+    usable = numbers and np.isfinite(numbers).all() and numbers[0] >= MIN_SLOPE
+    return Calibration(*numbers) if usable else None
 
 
 def canonical_of(encoder: Any) -> tuple[str, ...]:

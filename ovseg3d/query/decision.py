@@ -2,7 +2,9 @@
 
 All of it follows from one number, the relevancy of each candidate of the scene (see `presence`): the best one is the
 score of presence, a point has that of its candidate, and one threshold decides about all. Log odds are calibrated
-first, so that the score is the probability: by what the run keeps (`ovseg3d calibrate`), else by the encoder's card.
+first, so that the score is the probability: by what the run keeps (`ovseg3d calibrate`), else by the encoder's card. A
+calibration is fitted to scores against the default negatives; with others it keeps the order, but a score is no
+probability then.
 """
 
 from functools import cached_property
@@ -38,14 +40,18 @@ class Decision:
         """The calibration of log odds: the run's, else that of the encoder's card, else none."""
         return self._calibration[0]
 
+    @cached_property
+    def card(self) -> Calibration | None:
+        """The calibration of the encoder's card, if the scores are such as it was fitted to: in a room, with instance
+        crops."""
+        alike = self._similarity.prior.on and self._similarity.semantics.instance_crops is not None
+        return calibration_of(self._similarity.texts.clip) if alike else None
+
     @property
     def _calibration(self) -> tuple[Calibration, CalibratedBy | None]:
         if self.kept_calibration is not None:
             return self.kept_calibration.calibration, "labels"
-        # Cards are fitted to scores in rooms that include instance crops.
-        alike = self._similarity.prior.on and self._similarity.semantics.instance_crops is not None
-        card = calibration_of(self._similarity.texts.clip) if alike else None
-        return (Calibration(), None) if card is None else (card, "encoder")
+        return (Calibration(), None) if self.card is None else (self.card, "encoder")
 
     def decide(self, phrase: str, criteria: Criteria) -> Verdict:
         """Decide whether the scene shows a phrase. Raises as `answer`."""

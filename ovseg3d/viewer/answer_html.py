@@ -29,16 +29,15 @@ def reply_html(reply: Reply) -> str:
         box = (
             f"flex:none;margin-top:3px;width:12px;height:12px;border-radius:3px;border:1px solid #888;background:{mark}"
         )
-        figures = f"score {answer.score:.2f}, threshold {answer.threshold:.2f}"
-        if answer.probability is not None:
-            figures = f"probability {answer.probability:.0%}, {figures}"
+        word = "score" if answer.probability is None else "probability"
+        figures = f"{word} {answer.score:.2f}, threshold {answer.threshold:.2f}"
         place = f"<br>{html.escape(answer.relation)}" if answer.relation else ""
         rows.append(
             f'<div style="display:flex;gap:8px"><span style="{box}"></span><span>{html.escape(sentence(answer))}{place}'
             f'<br><span style="opacity:0.65">{figures}</span></span></div>'
         )
     sources = {answer.calibrated_by for answer in reply.answers} - {None}
-    note = "Scores are not probabilities: the encoder is not calibrated." if not sources else ""
+    note = "Scores are not probabilities: no calibration holds for them." if not sources else ""
     note = "Calibrated by the labels of this run." if "labels" in sources else note
     return card("".join(rows) + (f'<div style="opacity:0.65">{note}</div>' if note else ""))
 

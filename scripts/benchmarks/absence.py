@@ -7,7 +7,8 @@ Present phrases are the classes of the scene's labels, absent ones ten others fo
 ovseg3d/evaluate/absence.py). All runs share one threshold. Three decisions are reported, by their alternatives: the
 default vocabulary and the present phrases, as in a run with phrases; the default vocabulary, as in a run without; and
 canonical phrases alone. The curves are plotted beside the JSON file. With --card, the encoder's calibration is fitted
-to the scores of the second decision, before any calibration, and written to its model card.
+to the scores of the second decision, before any calibration, and written to its model card; the other figures are by
+the calibration that it had.
 """
 
 from dataclasses import dataclass

@@ -47,7 +47,7 @@ def test_dense_level_interpolates_its_corners():
         torch.testing.assert_close(backend.encode(x, corner_x)[:, 0], x[:, 0] * 7 + 0.5, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("features", [1, 2, 4, 8])
+@pytest.mark.parametrize("features", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("count", [0, 1, 257])
 @pytest.mark.parametrize("kernels", ["of a CPU", "of a GPU"])
 def test_encode_matches_reference(features, count, kernels, monkeypatch):

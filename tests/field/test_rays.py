@@ -202,23 +202,26 @@ def test_one_pass_finds_what_two_passes_find(monkeypatch):
     """The CPU marches and merges in one pass, a GPU in two, into buffers with spare rows."""
     origins, directions = rays(64)
     cells = CellBits.pack(torch.rand(2, 16, 16, 16, generator=torch.Generator().manual_seed(5)) < 0.2)
-    spans, jitter = torch.tensor([[0.05, 6.0]]).repeat(64, 1), torch.rand(64)
+    generator = torch.Generator().manual_seed(6)
+    spans, jitter = torch.tensor([[0.05, 6.0]]).repeat(64, 1), torch.rand(64, generator=generator)
     backend = WarpBackend(LEVELS, CPU)
-    density, draws = 20.0 * torch.rand(3000), torch.rand(3000)
+    density, draws = 20.0 * torch.rand(3000, generator=generator), torch.rand(3000, generator=generator)
 
-    def sampled():
-        samples = backend.march(origins, directions, spans, jitter, cells, 0.03, 0.01, 3000)
+    def sampled(capacity=3000, most=2000):
+        samples = backend.march(origins, directions, spans, jitter, cells, 0.03, 0.01, capacity)
         n = int(samples.offsets[-1])
         weight, index, step, offsets = backend.merge(
-            density[: len(samples.t)], samples, draws[: len(samples.t)], 1e-3, 0.1, 2000
+            density[: len(samples.t)], samples, draws[: len(samples.t)], 1e-3, 0.1, most
         )
         kept = int(offsets[-1])
         columns = (samples.t, samples.step, samples.ray, samples.cell, weight)
         return [*(column[:n] for column in columns), samples.offsets, index[:kept], step[:kept], offsets]
 
-    once = sampled()
+    once, cut = sampled(), sampled(500, 100)
     as_on_a_gpu(monkeypatch)
     twice = sampled()
+    assert all(torch.equal(a, b) for a, b in zip(cut, sampled(500, 100), strict=True))
+    assert len(cut[0]) == 500 and len(cut[6]) == 100
     assert 1000 < len(once[0]) < 3000 and 200 < len(once[6]) < len(once[0])
     assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
 

@@ -212,6 +212,13 @@ def test_the_box_of_a_group_is_not_that_of_what_carries_it() -> None:
     np.testing.assert_allclose(found.boxes[:, :6], [table[:6], bowl[:6]], atol=0.01)
 
 
+def test_no_groups_have_no_boxes() -> None:
+    with torch.no_grad():
+        said, group = perfect(BOXES, torch.zeros(9, dtype=torch.long), [1, 1]), torch.full((9,), -1)
+        found = decode_groups(DetectionNetwork(TINY), said, group, torch.zeros(9, 3))
+    assert found.boxes.shape == (0, 7) and (found.voxel_box == -1).all()
+
+
 def corners(boxes: np.ndarray, group: torch.Tensor) -> torch.Tensor:
     """Places for voxels: in turn the corners of their group's box."""
     signs = np.array(list(itertools.product([-0.5, 0.5], repeat=3)))[np.arange(len(group)) % 8]

@@ -103,8 +103,8 @@ def test_an_oblique_wall_is_none_of_the_layout() -> None:
     assert found_in(*walls(0, 90, 180, 230)) == [0, 90, 180]
 
 
-def test_a_wall_that_hides_behind_fog_is_found_where_a_box_has_one() -> None:
-    """Where it should be is little of the wall; in front of it hang sheets that look like one and have it behind."""
+def test_a_wall_is_found_behind_sheets_that_look_like_one() -> None:
+    """Little of it is seen, and the sheets have it behind them."""
     xyz, normal = walls(0, 90, 180)
     seen = sheet((-2, 2, 0), (4, 0, 0), (0, 0, 0.5))
     fog = [sheet((-2, y, 0), (4, 0, 0), (0, 0, 0.9)) for y in (1.2, 1.55)]
@@ -113,7 +113,7 @@ def test_a_wall_that_hides_behind_fog_is_found_where_a_box_has_one() -> None:
     np.testing.assert_allclose(found_in(*everything), [0, 90, 180, 270], atol=5)
 
 
-def test_a_wall_alone_is_one_though_it_makes_no_box() -> None:
+def test_a_wall_alone_is_one() -> None:
     floor = sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0))
     wall = sheet((-2, -2, 0), (0, 1, 0), (0, 0, 0.7))
     xyz = np.concatenate([floor, wall])
@@ -131,6 +131,18 @@ def test_four_walls_stand_out_where_a_field_makes_each_face_anywhere() -> None:
     facing = np.concatenate([np.tile(Z, (sum(map(len, tops)), 1)), np.tile([0.56, -0.83, 0], (len(front), 1))])
     found = found_in(np.concatenate([xyz, *tops, front]), np.concatenate([normal, facing]))
     np.testing.assert_allclose(found, sides, atol=3)
+
+
+@pytest.mark.parametrize("degrees", [0, 10, 20])
+def test_a_tilted_ceiling_is_one_plane(degrees: float) -> None:
+    """It lies in many layers."""
+    slope, (xyz, normal) = np.tan(np.radians(degrees)), walls(0, 90, 180, 270)
+    above = sheet((-2, -2, 2.5), (4, 0, 4 * slope), (0, 4, 0))
+    down = np.array([slope, 0, -1.0]) / np.hypot(slope, 1)
+    xyz, normal = np.concatenate([xyz, above]), np.concatenate([normal, np.tile(down, (len(above), 1))])
+    planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
+    (ceiling,) = [plane for plane in planes if plane.kind(Z) == CEILING]
+    assert ceiling.normal @ down > 0.999 and len(planes) == 6
 
 
 def plane(*normal: float) -> Plane:

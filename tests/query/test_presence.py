@@ -327,7 +327,14 @@ def test_a_probability_comes_from_the_card_alone(run: RunFolder) -> None:
     lists = [engine.labels(["red", "blue"], given) for given in (None, CARD["canonical"], ["red"])]
     np.testing.assert_array_equal(lists[0], lists[1])
     assert (lists[0] != lists[2]).any()
-    for damaged in (None, {}, "sure", {**CARD, "slope": "steep"}, {**CARD, "offset": float("nan")}):
+    for damaged in (
+        None,
+        {},
+        "sure",
+        {**CARD, "slope": "steep"},
+        {**CARD, "slope": -1.0},
+        {**CARD, "offset": float("nan")},
+    ):
         clip = MeanColour()
         clip.calibration = damaged
         assert calibration_of(clip) is None

@@ -35,7 +35,8 @@ class WarpBackend:
         start_warp()
         self.levels, self.device = levels, device
         # Compile now, in one thread: all kernels of a module are compiled at its first use.
-        self.encode(torch.zeros(1, 3, device=device), torch.zeros(levels.entries, levels.features, device=device))
+        x, table = torch.zeros(1, 3, device=device), torch.zeros(levels.entries, levels.features, device=device)
+        self.position_gradient(x, table, self.encode(x, table))
         empty = torch.zeros(1, device=device)
         one = torch.tensor([0, 1], dtype=torch.int32, device=device)
         self.distortion(empty, empty, empty, one[:1], one)
@@ -49,9 +50,12 @@ class WarpBackend:
         return encode_kernels(self.levels.features)
 
     @cached_property
-    def _grid_on_cpu(self) -> SimpleNamespace:
-        from ovseg3d.field.kernels.encode_cpu import encode_cpu_kernels
+    def _grid_on_cpu(self) -> SimpleNamespace | None:
+        """The loops for a CPU; None on a GPU, and for entries that fill no vector of the machine."""
+        from ovseg3d.field.kernels.encode_cpu import WIDTHS, encode_cpu_kernels
 
+        if padded(self.device) or self.levels.features not in WIDTHS:
+            return None
         return encode_cpu_kernels(self.levels.features)
 
     @cached_property
@@ -81,7 +85,7 @@ class WarpBackend:
         features, count = self.levels.features, len(self.levels.levels)
         rows = vectors(out.view(len(x), count, features), features)
         given = [vectors(x, 3), vectors(table, features), self._levels]
-        if padded(self.device):
+        if self._grid_on_cpu is None:
             launch(self._grid.encode, (count, len(x)), [*given, rows], self.device)
         else:
             launch(self._grid_on_cpu.encode, count, [*given, rows], self.device)
@@ -104,7 +108,7 @@ class WarpBackend:
         def add(first: int, count: int) -> None:
             for x, g, n in rows:
                 given = [x, g, self._levels, first, total]
-                if padded(self.device):
+                if self._grid_on_cpu is None:
                     launch(self._grid.table_gradient, (count, n), given, self.device)
                 else:
                     launch(self._grid_on_cpu.table_gradient, count, given, self.device)

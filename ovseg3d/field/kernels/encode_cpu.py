@@ -1,4 +1,4 @@
-"""The hash grid on a CPU: the same values as `encode.py`, in less than half the time.
+"""The hash grid on a CPU: the same values as `encode.py` up to rounding, in less than half the time.
 
 Warp's own code for a CPU computes each feature of an entry by itself, and waits for the memory at each entry. Here an
 entry is one vector of the machine, and the entries of some samples are fetched ahead. The loops are C++ with Clang's
@@ -13,11 +13,14 @@ import warp as wp
 
 from ovseg3d.field.kernels.encode import LevelData
 
+WIDTHS = (1, 2, 4, 8)
+"""Features of an entry that fill a vector: Clang pads other numbers."""
 BLOCK = 16
 """Samples whose table entries are fetched at once."""
 
 _LOOP = f"""
     typedef float Entry __attribute__((ext_vector_type(sizeof(*table.data) / sizeof(float)), aligned(4)));
+    static_assert(sizeof(Entry) == sizeof(*table.data), "entries must not overlap");
     Entry* const entries = (Entry*)table.data + offset;
     const int count = x.shape[0], stride = rows.shape[1];
     for (int begin = 0; begin < count; begin += {BLOCK}) {{
@@ -79,7 +82,7 @@ _GRADIENT = """
 
 @cache
 def encode_cpu_kernels(features: int) -> SimpleNamespace:
-    """`encode` and `table_gradient` for tables with `features` features per entry, in their own module.
+    """`encode` and `table_gradient` for tables of `features` features per entry, one of `WIDTHS`, in their own module.
 
     `rows` are the encoded positions, or their gradients: (samples, levels).
     """

@@ -5,7 +5,8 @@ Samples are packed ray after ray: ray r owns samples offsets[r] to offsets[r + 1
 to back, so that every kernel is deterministic.
 
 `march` and `merge` do not know how many samples they will find. On a GPU they run twice: a pass that counts, then one
-that writes. On the CPU threads run in order, so that one pass is enough: each ray begins where the one before ended.
+that writes. On the CPU threads run in order, so that one pass fills buffers of a known capacity: each ray begins where
+the one before ended.
 """
 
 from typing import no_type_check

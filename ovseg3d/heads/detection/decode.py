@@ -120,7 +120,7 @@ def _decoded(
 
     Args:
         network, found: as of `decode`.
-        quality: of the box that each voxel predicts, 0 to 1.
+        quality: weight of each voxel's prediction, 0 to 1. The score of a box is what its best voxel says of itself.
         voxels: that may belong to a box.
         best: the best voxel of each box.
         row: box of each of `voxels`, -1 for none.
