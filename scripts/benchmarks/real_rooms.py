@@ -28,6 +28,7 @@ PHOTOS: Mapping[str, Any] = {"scene": {"depth": "off"}}
 ROWS: dict[str, Mapping[str, Any]] = {
     "defaults": {},
     "photos": PHOTOS,
+    "prior": {"scene": {"depth": "off", "depth_prior": "builtin"}},
     "no points": {"scene": {"depth": "off"}, "field": {"point_share": 0.0}},
     "no completion": {"scene": {"depth": "off"}, "field": {"completion_weight": 0.0}},
     "no planarity": {"scene": {"depth": "off"}, "field": {"planarity": 0.0}},
@@ -36,7 +37,8 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "no exposure": {"scene": {"depth": "off", "exposure": "off"}},
     "none": {"scene": {"depth": "off", "sparse_depth": "off", "refine_poses": "off", "exposure": "off"}},
 }
-"""Settings of each row. `photos`: without measured depth; the `no` rows leave one part out of it; `none`: all parts."""
+"""Settings of each row. `photos`: without measured depth; `prior`: with predicted depth, too; the `no` rows leave one part
+out of `photos`, `none` all parts."""
 FIGURES = {
     "PSNR, dB": ("psnr", 1.0, "{:.2f}"),
     "depth error, median": ("depth_rel_median", 100.0, "{:.1f}%"),
