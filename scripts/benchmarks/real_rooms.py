@@ -37,8 +37,8 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "no exposure": {"scene": {"depth": "off", "exposure": "off"}},
     "none": {"scene": {"depth": "off", "sparse_depth": "off", "refine_poses": "off", "exposure": "off"}},
 }
-"""Settings of each row. `photos`: without measured depth; `prior`: with predicted depth, too; the `no` rows leave one part
-out of `photos`, `none` all parts."""
+"""Settings of each row. `photos`: without measured depth; `prior`: with predicted depth, too; the `no` rows leave one
+part out of `photos`, `none` all parts."""
 FIGURES = {
     "PSNR, dB": ("psnr", 1.0, "{:.2f}"),
     "depth error, median": ("depth_rel_median", 100.0, "{:.1f}%"),
