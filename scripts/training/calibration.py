@@ -12,20 +12,23 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from ovseg3d.query.calibration import SCORES
+from ovseg3d.query.calibration import MIN_SLOPE, SCORES
 
 Scores = Mapping[str, Mapping[str, float]]
 """By scene and phrase."""
 
 
 def fit(odds: Float[np.ndarray, " n"], there: Bool[np.ndarray, " n"]) -> tuple[float, float]:
-    """Slope and offset by maximum likelihood; a small penalty keeps the slope finite for separable scores."""
+    """Slope and offset by maximum likelihood.
+
+    A small penalty keeps the slope finite for separable scores, and a bound keeps it positive.
+    """
     weight, sign = _weight(there), np.where(there, 1.0, -1.0)
 
     def loss(numbers: np.ndarray) -> float:
         return float(weight @ np.logaddexp(0, -sign * (numbers[0] * odds + numbers[1])) + 1e-3 * numbers[0] ** 2)
 
-    slope, offset = minimize(loss, np.array([1.0, 0.0])).x
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), bounds=[(MIN_SLOPE, None), (None, None)]).x
     return float(slope), float(offset)
 
 
