@@ -88,7 +88,7 @@ class WarpBackend:
         if self._grid_on_cpu is None:
             launch(self._grid.encode, (count, len(x)), [*given, rows], self.device)
         else:
-            launch(self._grid_on_cpu.encode, count, [*given, rows], self.device)
+            launch(self._grid_on_cpu.encode, count, [*given, 0, rows], self.device)
 
     def add_table_gradient(
         self,
@@ -107,11 +107,10 @@ class WarpBackend:
 
         def add(first: int, count: int) -> None:
             for x, g, n in rows:
-                given = [x, g, self._levels, first, total]
                 if self._grid_on_cpu is None:
-                    launch(self._grid.table_gradient, (count, n), given, self.device)
+                    launch(self._grid.table_gradient, (count, n), [x, g, self._levels, first, total], self.device)
                 else:
-                    launch(self._grid_on_cpu.table_gradient, count, given, self.device)
+                    launch(self._grid_on_cpu.table_gradient, count, [x, total, self._levels, first, g], self.device)
 
         count = len(self.levels.levels)
         if workers is None or workers.threads == 1:

@@ -84,7 +84,8 @@ _GRADIENT = """
 def encode_cpu_kernels(features: int) -> SimpleNamespace:
     """`encode` and `table_gradient` for tables of `features` features per entry, one of `WIDTHS`, in their own module.
 
-    `rows` are the encoded positions, or their gradients: (samples, levels).
+    `rows` are the encoded positions, or their gradients: (samples, levels). `table` is read, or added to. Both start at
+    level `first`.
     """
     vector = wp.types.vector(features, wp.float32)
     module = wp.get_module(f"ovseg3d_encode_cpu_{features}")
@@ -92,7 +93,7 @@ def encode_cpu_kernels(features: int) -> SimpleNamespace:
     # Clang would gather the corners of one sample in vectors, and take them apart again.
     module.options["cpu_compiler_flags"] = "-march=native -fno-slp-vectorize"  # pyright: ignore[reportArgumentType]
 
-    def on_level(body: str) -> Any:
+    def on_levels(body: str) -> Any:
         @no_type_check
         @wp.func_native(_LOOP.replace("BODY", body))
         def loop(
@@ -107,33 +108,19 @@ def encode_cpu_kernels(features: int) -> SimpleNamespace:
             dense: wp.int32,
         ): ...
 
-        return loop
+        @no_type_check
+        @wp.kernel(module=module)
+        def on_level(
+            x: wp.array(dtype=wp.vec3),
+            table: wp.array(dtype=vector),
+            levels: wp.array(dtype=LevelData),
+            first: wp.int32,
+            rows: wp.array2d(dtype=vector),
+        ):
+            i = first + wp.tid()
+            level = levels[i]
+            loop(x, table, rows, i, level.scale, level.resolution, level.size, level.offset, level.dense)
 
-    encode_level, add_level = on_level(_ENCODE), on_level(_GRADIENT)
+        return on_level
 
-    @no_type_check
-    @wp.kernel(module=module)
-    def encode(
-        x: wp.array(dtype=wp.vec3),
-        table: wp.array(dtype=vector),
-        levels: wp.array(dtype=LevelData),
-        rows: wp.array2d(dtype=vector),
-    ):
-        i = wp.tid()
-        level = levels[i]
-        encode_level(x, table, rows, i, level.scale, level.resolution, level.size, level.offset, level.dense)
-
-    @no_type_check
-    @wp.kernel(module=module)
-    def table_gradient(
-        x: wp.array(dtype=wp.vec3),
-        rows: wp.array2d(dtype=vector),
-        levels: wp.array(dtype=LevelData),
-        first: wp.int32,
-        grad_table: wp.array(dtype=vector),
-    ):
-        i = first + wp.tid()
-        level = levels[i]
-        add_level(x, grad_table, rows, i, level.scale, level.resolution, level.size, level.offset, level.dense)
-
-    return SimpleNamespace(encode=encode, table_gradient=table_gradient)
+    return SimpleNamespace(encode=on_levels(_ENCODE), table_gradient=on_levels(_GRADIENT))
