@@ -1,4 +1,6 @@
 from .box_scenes import BoxScene as BoxScene
+from .coco import AnnotatedPhoto as AnnotatedPhoto
+from .coco import read_coco as read_coco
 from .detection_protocols import DETECTION_PROTOCOLS as DETECTION_PROTOCOLS
 from .detection_protocols import DetectionProtocol as DetectionProtocol
 from .detection_protocols import detection_protocol as detection_protocol

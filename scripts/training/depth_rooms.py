@@ -20,6 +20,7 @@ from ovseg3d.files import write_atomic
 from ovseg3d.synth.arrange import Item
 from ovseg3d.synth.cameras import look, on_path
 from ovseg3d.synth.furnish import kind_item, random_room
+from ovseg3d.synth.geometry import Part
 from ovseg3d.synth.holdout import SEEN
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.materials import PATTERNS, Material, triple
@@ -68,16 +69,16 @@ def _save(path: Path, made: np.ndarray) -> None:
 def make_photos(seed: int, count: int = PHOTOS) -> np.ndarray:
     """Photos of the room of a seed, of DTYPE."""
     rng = np.random.default_rng([seed, 41])
-    room = random_room(seed // 2, None if seed % 2 == 0 else _crowd, pool=SEEN)
+    room = random_room(seed // 2, None if seed % 2 == 0 else crowd, pool=SEEN)
     flat = flatten(room)
-    flat = replace(flat, parts=_repainted(rng, flat))
+    flat = replace(flat, parts=repainted(rng, flat))
     tracer = trace(flat, room, detail=LIGHT)
     tracer.bake()
     tracer.meter([on_path(room.cameras, k / 6) for k in range(6)], 0.7)
     made = np.zeros(count, DTYPE)
     for photo in made:
-        view = _view(rng, tracer, flat, np.array(room.size))
-        photo["rgb"] = _image(rng, tracer, flat, view)
+        view = random_view(rng, tracer, flat, np.array(room.size))
+        photo["rgb"] = photograph(rng, tracer, flat, view)
         depth = view.depth_z.reshape(view.size, view.side, view.size, view.side)[:, 0, :, 0]
         photo["log_depth"] = np.where(depth < FAR, np.log(depth), np.inf)
         photo["normal"] = np.round(_normals(tracer, view) * 127)
@@ -85,12 +86,13 @@ def make_photos(seed: int, count: int = PHOTOS) -> np.ndarray:
     return made
 
 
-def _crowd(rng: np.random.Generator) -> list[Item]:
+def crowd(rng: np.random.Generator) -> list[Item]:
+    """Objects of random kinds."""
     names = [name for name, kind in KINDS.items() if kind.stands != "ceiling" and name not in ("window", "door")]
     return [kind_item(rng, KINDS[str(rng.choice(names))], SEEN) for _ in range(rng.integers(*CROWDED))]
 
 
-def _repainted(rng: np.random.Generator, flat: Flat):
+def repainted(rng: np.random.Generator, flat: Flat) -> tuple[Part, ...]:
     """The parts, some with another material."""
     new = {}
     for part in flat.parts:
@@ -107,11 +109,20 @@ def _paint(rng: np.random.Generator) -> Material:
     return Material(triple(colour), triple(second), str(rng.choice(patterns)), float(np.exp(rng.uniform(-4.0, -0.9))))
 
 
-def _view(rng: np.random.Generator, tracer: Tracer, flat: Flat, size: np.ndarray) -> View:
-    """A view of somebody who walks about, or who looks at one object from near."""
+def random_view(
+    rng: np.random.Generator, tracer: Tracer, flat: Flat, size: Float[np.ndarray, "3"], near: float = 0.5
+) -> View:
+    """A view of somebody who walks about, or who looks at one object from near.
+
+    Args:
+        rng: chooses it.
+        tracer, flat: of the room.
+        size: of the room, metres.
+        near: share of the views of one object.
+    """
     while True:
         way = rng.random()
-        if way < 0.5 and flat.objects:
+        if way < near and flat.objects:
             thing = flat.objects[int(rng.integers(len(flat.objects)))]
             away = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) + 0.4 * float(np.max(thing["size"]))
             yaw, pitch = rng.uniform(-np.pi, np.pi), rng.uniform(-0.3, 1.1)
@@ -121,7 +132,8 @@ def _view(rng: np.random.Generator, tracer: Tracer, flat: Flat, size: np.ndarray
         else:
             eye = np.array([*(rng.uniform(-0.47, 0.47, 2) * size[:2]), rng.uniform(0.5, 2.0)])
             across = np.arctan2(-eye[1], -eye[0]) + rng.normal(0, 0.7)
-            yaw, pitch = (across, rng.normal(-0.3, 0.25)) if way < 0.85 else rng.uniform([-np.pi, -1.2], [np.pi, 0.8])
+            ahead = way < 0.7 + 0.3 * near
+            yaw, pitch = (across, rng.normal(-0.3, 0.25)) if ahead else rng.uniform([-np.pi, -1.2], [np.pi, 0.8])
             c2w = look(eye, float(yaw), float(pitch))
         if not (np.abs(eye[:2]) < 0.48 * size[:2]).all() or not 0.15 < eye[2] < size[2] - 0.15:
             continue
@@ -134,7 +146,7 @@ def _view(rng: np.random.Generator, tracer: Tracer, flat: Flat, size: np.ndarray
             return view
 
 
-def _image(rng: np.random.Generator, tracer: Tracer, flat: Flat, view: View) -> np.ndarray:
+def photograph(rng: np.random.Generator, tracer: Tracer, flat: Flat, view: View) -> np.ndarray:
     """The photo, its objects tinted and stained at random."""
     radiance = shade_room(tracer, view)
     depth = view.depth_z.reshape(SIDE, view.side, SIDE, view.side)[:, 0, :, 0]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Int8, UInt8
+from jaxtyping import Bool, Float, Int, Int8, UInt8
 from scipy.spatial import cKDTree
 
 from ovseg3d.files import write_atomic
@@ -32,6 +32,8 @@ FACING = frozenset((
 SYMMETRIC = 0.06
 """Objects are symmetric if 95 % of their turned vertices are this near to a vertex, relative to the footprint's
 diagonal."""
+IGNORED = -1
+"""Instance of points that may be of an object without a label."""
 RANDOM_ITEMS = (14, 26)
 """Fewest and most objects of a room with random kinds."""
 
@@ -45,7 +47,7 @@ class DetectionRoom:
     """Unit normals times 127."""
     rgb: UInt8[np.ndarray, "points 3"]
     instance: Int[np.ndarray, " points"]
-    """1 + the row of its box, 0 for the room itself."""
+    """1 + the row of its box, 0 for the room itself, `IGNORED` where it is unknown."""
     boxes: Float[np.ndarray, "boxes 7"]
     """Centre, full size along the object's own axes, yaw (radians)."""
     kinds: tuple[str, ...]
@@ -53,6 +55,10 @@ class DetectionRoom:
     """Order of the rotational symmetry about the up axis: 1, 2, 4, or 0 for round objects."""
     facing: Int[np.ndarray, " boxes"]
     """1 where the kind has a front."""
+    quality: Float[np.ndarray, " boxes"] | None = None
+    """How far each box can be trusted, 0 to 1; None: they are exact."""
+    open_sides: Bool[np.ndarray, "boxes 6"] | None = None
+    """Where an object may go on: x low, x high, y low... along the box's own axes; None: nowhere."""
 
 
 def make_detection_room(
@@ -139,7 +145,8 @@ def save_detection_room(path: Path, room: DetectionRoom) -> None:
 
     def write(to: Path) -> None:
         with open(to, "wb") as file:
-            np.savez(file, **{**vars(room), "kinds": np.array(room.kinds)})
+            known = {name: value for name, value in vars(room).items() if value is not None}
+            np.savez(file, **{**known, "kinds": np.array(room.kinds)})
 
     write_atomic(path, write)
 
@@ -149,6 +156,12 @@ def read_detection_room(path: Path) -> DetectionRoom:
     with np.load(path, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}
     return DetectionRoom(**{**arrays, "kinds": tuple(arrays["kinds"].tolist())})
+
+
+def read_kinds(path: Path) -> tuple[str, ...]:
+    """The kinds of the objects in such a file."""
+    with np.load(path, allow_pickle=False) as kept:
+        return tuple(kept["kinds"].tolist())
 
 
 def _random_items(pool: Pool, rng: np.random.Generator) -> list[Item]:

@@ -117,7 +117,7 @@ class DetectionStage:
     def losses(self, number: int) -> dict[str, Tensor]:
         """The losses of one of the training's rooms."""
         rng = np.random.default_rng([self.recipe.seed, number])
-        if self.surfaces and rng.random() < SURFACES:
+        if self.surfaces and rng.random() < (SURFACES if len(self.seeds) else 1.0):
             room = read_detection_room(self.surfaces[int(rng.integers(len(self.surfaces)))])
             cloud, room = augmented_surface(rng, room)
         else:
@@ -130,6 +130,8 @@ class DetectionStage:
             torch.from_numpy(room.boxes),
             torch.from_numpy(room.symmetry),
             torch.tensor([self.kinds.index(kind) for kind in room.kinds]),
+            None if room.quality is None else torch.from_numpy(room.quality),
+            None if room.open_sides is None else torch.from_numpy(room.open_sides),
         )
         return detection_losses(self.network, self.network(voxels), targets, self.vectors)
 
@@ -200,9 +202,10 @@ def placed(
     rng: np.random.Generator, room: DetectionRoom, normal: np.ndarray, rgb: np.ndarray | None
 ) -> tuple[PointCloud, DetectionRoom]:
     """A room's points and boxes, mirrored, scaled and rotated."""
-    xyz, boxes = room.xyz, room.boxes.copy()
+    xyz, boxes, open_sides = room.xyz, room.boxes.copy(), room.open_sides
     if rng.random() < 0.5:
         xyz, normal, boxes[:, [0, 6]] = xyz * [-1, 1, 1], normal * [-1, 1, 1], -boxes[:, [0, 6]]
+        open_sides = None if open_sides is None else open_sides[:, [1, 0, 2, 3, 4, 5]]
     scale = rng.uniform(0.85, 1.15)
     xyz, boxes[:, :6] = xyz * scale, boxes[:, :6] * scale
     # Inference aligns walls with the axes, not always well; some rooms have no such walls.
@@ -210,7 +213,7 @@ def placed(
     cloud, boxes = rotated(PointCloud(xyz.astype(np.float32), normal, rgb), boxes, float(yaw))
     if rng.random() < 0.1:
         cloud = replace(cloud, normal=None)
-    return cloud, replace(room, xyz=cloud.xyz, boxes=boxes.astype(np.float32))
+    return cloud, replace(room, xyz=cloud.xyz, boxes=boxes.astype(np.float32), open_sides=open_sides)
 
 
 def _seen(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:

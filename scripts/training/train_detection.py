@@ -21,6 +21,7 @@ import torch
 import tyro
 
 from ovseg3d.encoders import load_clip
+from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_json
 from ovseg3d.heads.detection.losses import WEIGHTS
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
@@ -28,7 +29,7 @@ from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_networ
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.detection_rooms import load_detection_room
+from scripts.training.detection_rooms import load_detection_room, read_kinds
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage
 from scripts.training.distributed import ALONE, World, join
 from scripts.training.session import INTERRUPTED, Session
@@ -52,7 +53,9 @@ class TrainDetection:
     surfaces: tuple[Path, ...] = ()
     """Surfaces of trained fields to train on, besides the rooms: .npz files, or folders of these."""
     room_count: int = 500
-    """How many rooms."""
+    """How many rooms; with 0 all steps take --surfaces."""
+    make_rooms: bool = True
+    """Make missing rooms, with exact labels; else one that is missing is an error."""
     max_seconds: float | None = 2400.0
     """Time for the training, earlier sessions counted in; making the rooms is not counted."""
     steps: int | None = None
@@ -80,11 +83,15 @@ class TrainDetection:
             if session.stop.is_set():
                 break
             if not (self.rooms / f"{seed}.npz").exists():
+                if not self.make_rooms:
+                    raise ConfigError(
+                        f"Room {seed} is missing", where=self.rooms, fix="label all of them, or lower --room-count"
+                    )
                 load_detection_room(self.rooms, seed)
                 print(f"room {made + 1} of {len(seeds)}", flush=True)
         if world.any(session.stop.is_set()):
             return INTERRUPTED
-        kinds = tuple(KINDS)
+        kinds = tuple(dict.fromkeys([*KINDS, *self._names()]))
         vectors = torch.as_tensor(load_clip("builtin").encode_text(list(kinds))).float()
         torch.manual_seed(self.recipe.seed)
         network = (
@@ -101,6 +108,10 @@ class TrainDetection:
 
     def _surfaces(self) -> list[Path]:
         return [file for path in self.surfaces for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])]
+
+    def _names(self) -> list[str]:
+        """Of the objects of the surfaces, in order."""
+        return sorted({kind for path in self._surfaces() for kind in read_kinds(path)})
 
     def _card(self, network: DetectionNetwork) -> dict[str, Any]:
         """The data card, without figures: scripts.benchmarks.detection adds these."""

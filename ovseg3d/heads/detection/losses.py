@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ovseg3d.geometry import rotated_iou_torch
@@ -19,6 +19,8 @@ OBJECT_SHARE = 0.5
 points count half."""
 CENTER_BETA, SIZE_BETA = 0.01, 0.05
 """Errors from which the losses of centre (metres) and logarithmic size are linear: pictures are 2 cm thick."""
+MIN_SIDE = 1e-3
+"""Of a prediction without what goes beyond open sides, metres."""
 SMALL_POWER = 0.75
 """A voxel's weight is its object's number of voxels to the power of minus this: 1 would make all objects equal."""
 TEXT_SCALE = 14.0
@@ -40,6 +42,11 @@ class Targets:
     """Order of symmetry."""
     kind: Int[Tensor, " boxes"]
     """Row of its name in the names' embeddings."""
+    quality: Float[Tensor, " boxes"] | None = None
+    """Weight of each box's losses, 0 to 1; None: 1."""
+    open_sides: Bool[Tensor, "boxes 6"] | None = None
+    """Sides beyond which an object may go on (x low, x high, y low... along its axes): a prediction that is larger
+    there is not wrong. None: none."""
 
 
 def assign(
@@ -49,16 +56,17 @@ def assign(
 
     Args:
         point_voxel: voxel of each point.
-        instance: 1 + the row of the point's box, 0 for none.
+        instance: 1 + the row of the point's box, 0 for none, -1 if that is unknown.
         voxels: how many.
         boxes: how many.
     """
-    votes = torch.bincount(point_voxel * (boxes + 1) + instance, minlength=voxels * (boxes + 1)).float()
-    votes = votes.view(voxels, boxes + 1)
-    votes[:, 0] *= OBJECT_SHARE
-    box = votes.argmax(1) - 1
-    few = torch.bincount(box + 1, minlength=boxes + 1)[1:] < MIN_VOXELS
-    return torch.where((box >= 0) & few[box.clamp(min=0)], IGNORE, box) if boxes else box
+    columns = boxes + 2
+    votes = torch.bincount(point_voxel * columns + instance + 1, minlength=voxels * columns).float()
+    votes = votes.view(voxels, columns)
+    votes[:, 1] *= OBJECT_SHARE
+    box = votes.argmax(1) - 2
+    few = torch.bincount(box + 2, minlength=columns)[2:] < MIN_VOXELS
+    return torch.where(few[box.clamp(min=0)] & (box >= 0) | (box < -1), IGNORE, box) if boxes else box
 
 
 def detection_losses(
@@ -83,8 +91,12 @@ def detection_losses(
         # A large object has a thousand times the voxels of a small one, but not its importance.
         share = torch.bincount(row, minlength=len(targets.boxes)).float().clamp(min=1).pow(-SMALL_POWER)[row]
         share = share / share.sum()
+        if targets.quality is not None:
+            share = share * targets.quality[row]
         box, order = targets.boxes[row], targets.symmetry[row]
         center, log_size, yaw = found.center[positive], found.log_size[positive], found.yaw[positive]
+        if targets.open_sides is not None:
+            center, log_size = _bounded(center, log_size, box, targets.open_sides[row])
         with torch.no_grad():
             guess = torch.cat([center, log_size.exp(), decode_yaw(yaw)[:, None]], 1)
             quality[positive] = rotated_iou_torch(guess, box)
@@ -116,11 +128,26 @@ def _quality_loss(logit: Tensor, target: Tensor, weight: Tensor, positives: int)
     return (weight * (target - logit.sigmoid()).square() * cross).sum() / positives * 4
 
 
+def _bounded(center: Tensor, log_size: Tensor, box: Tensor, open_sides: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted centres and logarithmic sizes without what goes beyond the open sides of the boxes, in their axes."""
+    offset = _along(center - box[:, :3], box[:, 6])
+    size, half = log_size.exp(), box[:, 3:6] / 2
+    low, high = offset - size / 2, offset + size / 2
+    low = torch.where(open_sides[:, 0::2] & (low < -half), -half, low)
+    high = torch.where(open_sides[:, 1::2] & (high > half), half, high)
+    return box[:, :3] + _along((low + high) / 2, -box[:, 6]), (high - low).clamp(min=MIN_SIDE).log()
+
+
+def _along(offset: Tensor, yaw: Tensor) -> Tensor:
+    """Level vectors in axes that are turned by a yaw."""
+    cos, sin = yaw.cos(), yaw.sin()
+    x, y, z = offset.unbind(1)
+    return torch.stack([cos * x + sin * y, cos * y - sin * x, z], 1)
+
+
 def _diou(center: Tensor, size: Tensor, box: Tensor) -> Float[Tensor, " n"]:
     """Distance-IoU (Zheng et al. 2020, eq. 7) in the true box's own axes, as if the predicted yaw were right."""
-    cos, sin = box[:, 6].cos(), box[:, 6].sin()
-    x, y, z = (center - box[:, :3]).unbind(1)
-    offset = torch.stack([cos * x + sin * y, cos * y - sin * x, z], 1)
+    offset = _along(center - box[:, :3], box[:, 6])
     true = box[:, 3:6]
     low = torch.maximum(offset - size / 2, -true / 2)
     high = torch.minimum(offset + size / 2, true / 2)

@@ -1,3 +1,6 @@
+from .boxes import FittedBox as FittedBox
+from .boxes import fit_box as fit_box
+from .boxes import open_ends as open_ends
 from .edges import depth_edges as depth_edges
 from .focal import USUAL_SPREAD as USUAL_SPREAD
 from .focal import Focal as Focal
@@ -10,3 +13,4 @@ from .normals import depth_normals as depth_normals
 from .photo import LiftedPhoto as LiftedPhoto
 from .photo import lift_photo as lift_photo
 from .photo import lift_view as lift_view
+from .sizes import usual_log_size as usual_log_size

@@ -1,0 +1,191 @@
+"""3D boxes of the objects in one photo, from their masks: labels of a kind that needs no 3D annotation.
+
+The photo's depth gives an object's visible points. Its box is fitted in steps:
+
+1. Clusters of its points, joined over gaps that grow with the range; what lies apart is another surface behind.
+2. The yaw with the smallest footprint; that of the walls, if its footprint is hardly larger.
+3. The extent of the points along these axes.
+4. Sides where the mask ends at the photo's border or at something nearer are *open*: the object may go on there.
+   So it may behind what is seen. An open side, or a far one if the object is much smaller than things of its kind, is
+   moved outwards until the object has the usual size (see `sizes`).
+
+A box has a quality, 0 to 1: how usual its size is, and how many of its sides are open. ImOV3D (Yang et al. 2024) makes
+such labels with principal axes, without completion, and drops sizes off by a factor of ten.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.cluster import DBSCAN
+
+from ovseg3d.heads.lifting.sizes import DEVIATION, usual_log_size
+
+SIDES = 6
+"""Of a box: x low, x high, y low, y high, z low, z high, along its own axes."""
+MIN_POINTS = 30
+"""Fewer show no extent."""
+SAMPLE = 800
+"""About so many points of an object are clustered, and turned to find its yaw."""
+GAP = 0.05
+"""Largest gap between points of a cluster, as a share of their distance from the camera."""
+MIN_SHARE = 0.2
+"""Clusters with a smaller share of the points are dropped."""
+TRIM = 0.01
+"""Share of the points outside the box on each side."""
+ANGLES = 30
+"""Yaws that are tried, over a quarter of a turn."""
+WALL = 1.15
+"""The walls' yaw is taken if its footprint is larger by at most this factor."""
+NEARER = 0.05
+"""What covers an object is nearer by this share of the depth."""
+NEAR_SIDE = 0.15
+"""An open end of the mask belongs to a side that is this near, as a share of the box."""
+SMALL = 2.0
+"""An object smaller than usual by so many deviations is completed on its far sides, too."""
+MIN_SIDE = 0.02
+"""Metres."""
+OPEN = 0.8
+"""Factor of the quality for each open side."""
+
+
+@dataclass(frozen=True)
+class FittedBox:
+    """The box of an object that one photo shows."""
+
+    box: Float[np.ndarray, "7"]
+    """Centre, full size, yaw (radians)."""
+    open_sides: Bool[np.ndarray, "6"]
+    """Where nothing says that the object ends, see `SIDES`."""
+    quality: float
+    points: Int[np.ndarray, " members"]
+    """Rows of the points that it was fitted to."""
+
+
+def open_ends(instance: Int[np.ndarray, "h w"], depth_z: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 2"]:
+    """Directions in which an object may go on, in pixels (right, down): over the photo's border, or behind something
+    nearer that covers it. 0 where it does not.
+
+    Args:
+        instance: object of each pixel, 0 for none.
+        depth_z: of each pixel, 0 where unknown.
+    """
+    number, near = np.pad(instance, 1, constant_values=-1), np.pad(depth_z, 1, constant_values=1e-6)
+    found = np.zeros((*instance.shape, 2))
+    height, width = instance.shape
+    for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        beside = np.s_[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        ends = (number[beside] != instance) & (near[beside] > 0) & (near[beside] < (1 - NEARER) * depth_z)
+        found[ends & (instance > 0)] += right, down
+    return found
+
+
+def fit_box(
+    xyz: Float[np.ndarray, "points 3"],
+    ends: Float[np.ndarray, "points 3"],
+    eye: Float[np.ndarray, "3"],
+    name: str = "",
+    wall_yaw: float | None = None,
+    *,
+    usual: bool = True,
+) -> FittedBox | None:
+    """The box of an object's points; None if they are too few.
+
+    Args:
+        xyz: metres, z up.
+        ends: directions in which the object may go on, see `open_ends`; 0 where it does not.
+        eye: position of the camera.
+        name: its kind, for the usual size.
+        wall_yaw: of the walls, radians.
+        usual: complete to the usual size.
+    """
+    rows = _largest_clusters(xyz, eye)
+    if len(rows) < MIN_POINTS:
+        return None
+    points, ends = xyz[rows], ends[rows]
+    yaw = _yaw(points[:, :2], wall_yaw)
+    axes = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    local, seen_from = points @ axes.T, axes @ eye
+    low, high = np.quantile(local, [TRIM, 1 - TRIM], axis=0)
+    grown = np.maximum(MIN_SIDE - (high - low), 0) / 2
+    low, high = low - grown, high + grown
+    size = high - low
+    open_low, open_high = _open_sides(ends @ axes.T, (local - low) / size, (high - local) / size)
+    prior = usual_log_size(name) if usual else None
+    if prior is not None:
+        median = _matched(prior, size, open_low | open_high)
+        far_low, far_high = seen_from > low, seen_from < high
+        far_low[2] = far_high[2] = False  # things stand on something, and mostly their tops are seen
+        small = np.log(size) < median - SMALL * DEVIATION
+        wants = np.exp(median) - size
+        for k in np.flatnonzero((wants > 0) & (open_low | open_high | small)):
+            ways = np.array([open_low[k], open_high[k]])
+            if not ways.any():
+                ways = np.array([far_low[k], far_high[k]])
+            if ways.any():
+                low[k] -= wants[k] * ways[0] / ways.sum()
+                high[k] += wants[k] * ways[1] / ways.sum()
+                open_low[k], open_high[k] = open_low[k] | ways[0], open_high[k] | ways[1]
+    size = high - low
+    sides = np.stack([open_low, open_high], 1).ravel()
+    quality = OPEN ** sides.sum()
+    if prior is not None:
+        quality *= np.exp(
+            -(((np.log(size) - _matched(prior, size, np.zeros(3, bool))) / (2 * DEVIATION)) ** 2).mean() / 2
+        )
+    center = axes.T @ ((low + high) / 2)
+    return FittedBox(np.array([*center, *size, yaw]), sides, float(quality), rows)
+
+
+def _open_sides(ends: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which low and high sides are open: those that enough ends are near to, and point to.
+
+    Args:
+        ends: directions along the box's axes.
+        low, high: distances of the points from its sides, as a share of the box.
+    """
+    main = np.abs(ends).argmax(1)[:, None] == np.arange(3)
+    least = TRIM * len(ends)
+    below, above = main & (ends < 0) & (low < NEAR_SIDE), main & (ends > 0) & (high < NEAR_SIDE)
+    return below.sum(0) > least, above.sum(0) > least
+
+
+def _matched(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The usual size with its level sides in the likelier order; axes that are open may be too short.
+
+    Args:
+        prior: logarithms of the shorter and the longer level side, and of the height.
+        size: of the box.
+        ends: which axes have an open side.
+    """
+
+    def unlikely(order: np.ndarray) -> float:
+        off = np.log(size) - order
+        return float((np.where(ends, np.maximum(off, 0), off) ** 2).sum())
+
+    return min((prior, prior[[1, 0, 2]]), key=unlikely)
+
+
+def _largest_clusters(xyz: np.ndarray, eye: np.ndarray) -> Int[np.ndarray, " members"]:
+    """Rows of the points but for those that lie apart."""
+    if len(xyz) < MIN_POINTS:
+        return np.arange(0)
+    some = np.sort(np.random.default_rng(0).permutation(len(xyz))[:SAMPLE])
+    reach = GAP * max(1.0, np.sqrt(len(xyz) / SAMPLE)) * float(np.median(np.linalg.norm(xyz[some] - eye, axis=1)))
+    label = DBSCAN(eps=reach, min_samples=3).fit_predict(xyz[some])
+    count = np.bincount(label[label >= 0], minlength=1)
+    kept = np.isin(label, np.flatnonzero(count >= MIN_SHARE * len(some)))
+    if len(some) == len(xyz):
+        return np.flatnonzero(kept)
+    low, high = (getattr(xyz[some][kept], end)(0) for end in ("min", "max")) if kept.any() else (np.inf, -np.inf)
+    return np.flatnonzero(((xyz >= low) & (xyz <= high)).all(1))
+
+
+def _yaw(xy: np.ndarray, wall_yaw: float | None) -> float:
+    """The yaw of the smallest rectangle around the points, or that of the walls."""
+    tried = np.append(np.arange(ANGLES) * (np.pi / 2 / ANGLES), [] if wall_yaw is None else [wall_yaw])
+    axes = np.stack([np.cos(tried), np.sin(tried), -np.sin(tried), np.cos(tried)], 1).reshape(-1, 2, 2)
+    low, high = np.quantile(axes @ xy[:: 1 + len(xy) // SAMPLE].T, [TRIM, 1 - TRIM], axis=2)
+    areas = np.maximum(high - low, MIN_SIDE).prod(1)
+    best = int(areas[:ANGLES].argmin())
+    return float(tried[-1] if wall_yaw is not None and areas[-1] < WALL * areas[best] else tried[best])

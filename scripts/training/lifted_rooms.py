@@ -1,0 +1,272 @@
+"""Lift photos and fit boxes to the masks of their objects: rooms for the detection head without 3D labels.
+
+    python -m scripts.training.lifted_rooms outputs/lifted/photos outputs/lifted/rooms       # of lifted_photos
+    python -m scripts.training.lifted_rooms instances.json outputs/lifted/own --depth MODEL  # COCO's or LVIS's layout
+
+Photos are treated one by one. Each gives a cloud with the camera at the origin, turned level by the gravity that its
+normals show. Each mask gives a box with a quality (`ovseg3d.heads.lifting.fit_box`). Depth is that of a metric model by
+name; for photos of lifted_photos also exact, or with errors as a good model has.
+
+For these photos the boxes are compared with the true ones at the end, which labels never use: the table says how many
+masks got a box, and its IoU. --depth, --gravity, --no-usual-sizes and --no-quality say what a part earns or costs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import Float, Int
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from ovseg3d.datasets import read_coco
+from ovseg3d.encoders.depth import DepthEstimator, load_depth_estimator
+from ovseg3d.errors import SceneError
+from ovseg3d.geometry import rotated_iou
+from ovseg3d.heads.detection.align import manhattan_yaw
+from ovseg3d.heads.lifting import LiftedPhoto, fit_box, lift_photo, open_ends, usual_focal
+from ovseg3d.scene import read_rgbd
+from scripts.start import start
+from scripts.training.detection_rooms import IGNORED, DetectionRoom, save_detection_room
+from scripts.training.lifted_photos import RoomPhotos, read_room_photos
+
+MIN_PIXELS = 40
+"""Smaller masks are not labelled: their points are ignored."""
+MIN_QUALITY = 0.05
+"""So are those whose box is no better than this."""
+SQUARE = 1.15
+"""Footprints with sides within this ratio look the same after a quarter of a turn."""
+ROUGH = (0.06, 0.05, 1.0)
+"""Depth with the errors of a good metric model: deviation of a photo's scale, of a smooth error, and radius of the blur
+of edges in pixels."""
+EXACT, LIKE_A_MODEL = "exact", "rough"
+
+
+@dataclass(frozen=True)
+class LiftRecipe:
+    """How photos become labels."""
+
+    depth: str = "builtin"
+    """builtin, or a model of metric depth by name or folder; of lifted_photos also exact, or rough: exact depth with
+    errors as a good model has."""
+    gravity: Literal["estimated", "camera", "exact"] = "estimated"
+    """camera: its upper edge is up; exact: of lifted_photos only."""
+    usual_sizes: bool = True
+    """Complete boxes to usual sizes."""
+    quality: bool = True
+    """Labels count by their quality."""
+
+
+@dataclass(frozen=True)
+class SinglePhoto:
+    """A photo with its depth and the masks of its objects."""
+
+    lifted: LiftedPhoto
+    depth_z: Float[np.ndarray, "h w"]
+    instance: Int[np.ndarray, "h w"]
+    """1 + the row of the object's name, 0 for none, below 0 where that is unknown."""
+    names: tuple[str, ...]
+    up: Float[np.ndarray, "3"] | None = None
+    """True up in the camera's frame, if it is known."""
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A cloud and its labels."""
+
+    room: DetectionRoom
+    rows: tuple[int, ...]
+    """Of the objects with a box, in the photo's names."""
+    level: Rotation
+    """From the camera's frame to that of the cloud."""
+    masks: int
+    """Masks that are large enough for a label."""
+
+
+def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> LabelledPhoto:
+    """Fit boxes to the masks of a photo."""
+    cloud, camera = photo.lifted.cloud, photo.lifted.camera
+    assert cloud.normal is not None and cloud.rgb is not None, "a lifted photo has both"
+    if recipe.gravity == "exact":
+        assert photo.up is not None, "exact gravity is that of lifted_photos"
+        up = photo.up
+    else:
+        up = np.array(photo.lifted.up if recipe.gravity == "estimated" else (0.0, -1.0, 0.0))
+    level = Rotation.align_vectors([[0, 0, 1]], [up])[0]
+    # Along the walls, as detection turns clouds.
+    level = Rotation.from_euler("z", -manhattan_yaw(level.apply(cloud.normal))) * level
+    slope = cloud.xyz[:, :2] / cloud.xyz[:, 2:]
+    column, row = np.floor(slope * (camera.fx, camera.fy) + (camera.cx, camera.cy)).astype(np.int64).T
+    place = row.clip(0, camera.height - 1), column.clip(0, camera.width - 1)
+    pixel, ends = photo.instance[place], np.pad(open_ends(photo.instance, photo.depth_z)[place], ((0, 0), (0, 1)))
+    xyz, normal, ends = level.apply(cloud.xyz), level.apply(cloud.normal), level.apply(ends)
+    size = np.bincount(photo.instance[photo.instance > 0], minlength=len(photo.names) + 1)[1:]
+    member, fitted, rows = np.where(pixel == 0, 0, IGNORED), [], []
+    for own in np.flatnonzero(size >= MIN_PIXELS).tolist():
+        on = np.flatnonzero(pixel == own + 1)
+        box = fit_box(xyz[on], ends[on], np.zeros(3), photo.names[own], 0.0, usual=recipe.usual_sizes)
+        if box is not None and box.quality >= MIN_QUALITY:
+            fitted.append(box)
+            rows.append(own)
+            member[on[box.points]] = len(fitted)
+    boxes = np.array([one.box for one in fitted]).reshape(-1, 7)
+    ratio = boxes[:, 3:5].max(1) / boxes[:, 3:5].min(1)
+    room = DetectionRoom(
+        xyz.astype(np.float32),
+        np.round(normal * 127).astype(np.int8),
+        np.round(255 * cloud.rgb).astype(np.uint8),
+        member.astype(np.int16),
+        boxes.astype(np.float32),
+        tuple(photo.names[k] for k in rows),
+        np.where(ratio < SQUARE, 4, 2).astype(np.int64),
+        np.zeros(len(fitted), np.int64),
+        np.array([one.quality if recipe.quality else 1.0 for one in fitted], np.float32),
+        np.array([one.open_sides for one in fitted], bool).reshape(-1, 6),
+    )
+    return LabelledPhoto(room, tuple(rows), level, int((size >= MIN_PIXELS).sum()))
+
+
+def annotated_photos(annotations: Path, depth: str) -> Iterator[tuple[str, SinglePhoto]]:
+    """Photos of an annotation file in COCO's layout, and what to call them; those without surface are left out.
+
+    Raises:
+        SceneError: the file or a photo cannot be read. EncoderError: the model is missing, or not metric.
+    """
+    for number, annotated in enumerate(read_coco(annotations)):
+        read = read_rgbd(annotated.path)
+        height, width = read.rgb.shape[:2]
+        focal = read.focal_px or usual_focal(width, height)
+        depth_z, told = _model(depth).metric_depth(read.rgb, (focal, focal, width / 2, height / 2))
+        focal = read.focal_px or told or focal
+        instance = Image.fromarray(annotated.instance.astype(np.int32)).resize(
+            (width, height), Image.Resampling.NEAREST
+        )
+        try:
+            lifted = lift_photo(depth_z, read.rgb, intrinsics=(focal, focal, width / 2, height / 2))
+        except SceneError:
+            continue
+        yield f"{number:06d}", SinglePhoto(lifted, depth_z, np.asarray(instance).astype(np.int64), annotated.names)
+
+
+def rendered_photo(photos: RoomPhotos, number: int, depth: str) -> SinglePhoto:
+    """One of the photos of `lifted_photos`.
+
+    Raises:
+        SceneError: it has too little surface.
+    """
+    rgb, focal = photos.rgb[number], float(photos.focal[number])
+    middle = rgb.shape[0] / 2
+    intrinsics = focal, focal, middle, middle
+    if depth in (EXACT, LIKE_A_MODEL):
+        depth_z = _true_depth(photos, number, depth == LIKE_A_MODEL)
+    else:
+        depth_z = _model(depth).metric_depth(rgb, intrinsics)[0].astype(np.float64)
+    lifted = lift_photo(depth_z, rgb, intrinsics=intrinsics)
+    up = photos.c2w[number, :3, :3].T[:, 2]
+    return SinglePhoto(lifted, depth_z, photos.instance[number].astype(np.int64), photos.kinds, up)
+
+
+def _true_depth(photos: RoomPhotos, number: int, disturbed: bool) -> Float[np.ndarray, "h w"]:
+    log_depth = photos.log_depth[number].astype(np.float64)
+    known = np.isfinite(log_depth)
+    if disturbed:
+        rng = np.random.default_rng([int(1e3 * photos.focal[number]), number])
+        scale, smooth, blur = ROUGH
+        wave = gaussian_filter(rng.normal(size=log_depth.shape), 12)
+        soft = gaussian_filter(np.where(known, np.exp(-log_depth), 0), blur)
+        log_depth = -np.log(np.maximum(soft, 1e-6)) + rng.normal(0, scale) + smooth * wave / wave.std()
+    return np.where(known, np.exp(np.where(known, log_depth, 0)), 0)
+
+
+@cache
+def _model(name: str) -> DepthEstimator:
+    return load_depth_estimator(name, flag="--depth-model")
+
+
+@dataclass
+class BoxQuality:
+    """How good fitted boxes are."""
+
+    masks: int = 0
+    iou: list[float] = field(default_factory=list)
+    quality: list[float] = field(default_factory=list)
+
+    def add(self, found: LabelledPhoto, boxes: Float[np.ndarray, "objects 7"], c2w: Float[np.ndarray, "4 4"]) -> None:
+        """Count a photo; `boxes` are the true ones in the room's frame."""
+        self.masks += found.masks
+        if found.rows:
+            turn = found.level.as_matrix() @ c2w[:3, :3].T
+            true = boxes[list(found.rows)].astype(np.float64)
+            true[:, :3] = (true[:, :3] - c2w[:3, 3]) @ turn.T
+            true[:, 6] += np.arctan2(turn[1, 0], turn[0, 0])
+            assert found.room.quality is not None
+            self.iou += np.diag(rotated_iou(found.room.boxes.astype(np.float64), true)).tolist()
+            self.quality += found.room.quality.tolist()
+
+    def __str__(self) -> str:
+        iou, quality = np.array(self.iou), np.array(self.quality)
+        better = iou[quality >= np.median(quality)]
+        return (
+            "| masks | with a box | mean IoU | at least 0.25 | at least 0.5 | mean IoU, better half |\n"
+            f"|{' --- |' * 6}\n"
+            f"| {self.masks} | {len(iou) / max(self.masks, 1):.0%} | {iou.mean():.3f} | {(iou >= 0.25).mean():.1%} |"
+            f" {(iou >= 0.5).mean():.1%} | {better.mean():.3f} |"
+        )
+
+
+@dataclass(frozen=True)
+class LiftRooms:
+    """Label photos."""
+
+    photos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTOS")]
+    """A folder of scripts.training.lifted_photos, or a file of annotations in COCO's layout, beside its photos."""
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Where the rooms go, a file for each photo with a box."""
+    every: int = 1
+    """Of a folder, only every so manyth photo of each room."""
+    recipe: tyro.conf.OmitArgPrefixes[LiftRecipe] = field(default_factory=LiftRecipe)
+
+    def main(self) -> None:
+        """Label what is missing."""
+        if self.photos.suffix == ".json":
+            self._annotated()
+        else:
+            self._rendered()
+
+    def _annotated(self) -> None:
+        boxes = 0
+        for name, photo in annotated_photos(self.photos, self.recipe.depth):
+            boxes += self._keep(name, label_photo(photo, self.recipe))
+        print(f"{boxes} boxes in {self.output}")
+
+    def _rendered(self) -> None:
+        files, measured = sorted(self.photos.glob("*.npz")), BoxQuality()
+        for count, path in enumerate(files, start=1):
+            photos = read_room_photos(path)
+            for number in range(0, len(photos.rgb), self.every):
+                name = f"{path.stem}_{number:03d}"
+                if (self.output / f"{name}.npz").exists():
+                    continue
+                try:
+                    labelled = label_photo(rendered_photo(photos, number, self.recipe.depth), self.recipe)
+                except SceneError:
+                    continue
+                measured.add(labelled, photos.boxes, photos.c2w[number])
+                self._keep(name, labelled)
+            print(f"room {count} of {len(files)}", flush=True)
+        if measured.iou:
+            print(measured)
+
+    def _keep(self, name: str, labelled: LabelledPhoto) -> int:
+        if labelled.rows:
+            save_detection_room(self.output / f"{name}.npz", labelled.room)
+        return len(labelled.rows)
+
+
+if __name__ == "__main__":
+    start(LiftRooms)

@@ -1,0 +1,150 @@
+"""Boxes from the masks of one photo: extents, yaw, open sides, usual sizes; and losses that know open sides."""
+
+import numpy as np
+import pytest
+import torch
+
+from ovseg3d.geometry import rotated_iou
+from ovseg3d.heads.detection.losses import IGNORE, Targets, assign, detection_losses
+from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, YAW_BINS, DetectionNetwork, Predictions
+from ovseg3d.heads.lifting import fit_box, open_ends, usual_log_size
+from ovseg3d.heads.lifting.sizes import MEDIANS
+
+EYE = np.array([0.0, 0.0, 1.4])
+
+
+def surface_of(box: np.ndarray, count: int = 3000, seen: bool = True) -> np.ndarray:
+    """Points of a box's faces; with `seen` only of those that face `EYE`."""
+    rng = np.random.default_rng(0)
+    half = box[3:6] / 2
+    cos, sin = np.cos(box[6]), np.sin(box[6])
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    local = rng.uniform(-half, half, (count, 3))
+    axis, side = rng.integers(3, size=count), rng.choice([-1, 1], count)
+    local[np.arange(count), axis] = side * half[axis]
+    normal = np.eye(3)[axis] * side[:, None]
+    xyz = box[:3] + local @ turn.T
+    facing = ((normal @ turn.T) * (EYE - xyz)).sum(1) > 0
+    return xyz[facing] if seen else xyz
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float(rotated_iou(a[None], b[None])[0, 0])
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.4, 1.2])
+def test_a_table_that_is_seen_from_above_has_its_box(yaw: float) -> None:
+    true = np.array([2.0, 1.0, 0.37, 1.3, 0.8, 0.74, yaw])
+    points = surface_of(true)
+    found = fit_box(points, np.zeros((len(points), 3)), EYE, "table")
+    assert found is not None
+    assert iou(found.box, true) > 0.9 and not found.open_sides.any() and found.quality > 0.8
+
+
+def test_the_yaw_of_the_walls_wins_for_a_round_thing() -> None:
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 2000)
+    points = np.stack([2 + 0.2 * np.cos(angle), 0.2 * np.sin(angle), rng.uniform(0, 0.4, 2000)], 1)
+    found = fit_box(points, np.zeros((2000, 3)), EYE, wall_yaw=0.3)
+    assert found is not None and found.box[6] == 0.3
+
+
+def test_what_lies_apart_is_another_surface() -> None:
+    true = np.array([2.0, 0.0, 0.5, 0.6, 0.6, 1.0, 0.0])
+    points = surface_of(true)
+    behind = np.random.default_rng(1).uniform([4.0, -1, 0], [4.02, 1, 2], (200, 3))
+    found = fit_box(np.concatenate([points, behind]), np.zeros((len(points) + 200, 3)), EYE)
+    assert found is not None and found.points.max() < len(points) and found.box[3:5].max() < 0.7
+
+
+def test_a_bed_that_the_photo_cuts_is_completed_on_that_side() -> None:
+    whole = np.array([2.0, 0.0, 0.4, 1.4, 2.0, 0.8, 0.0])
+    points = surface_of(whole)
+    shown = points[points[:, 1] < 0.0]
+    ends = (shown[:, 1:2] > -0.02) * np.array([0.0, 1.0, 0.0])
+    found = fit_box(shown, ends, EYE, "bed", wall_yaw=0.0)
+    plain = fit_box(shown, ends, EYE, "bed", wall_yaw=0.0, usual=False)
+    assert found is not None and plain is not None
+    assert found.open_sides.tolist() == [False, False, False, True, False, False]
+    assert iou(found.box, whole) > 0.85 > 0.5 > iou(plain.box, whole)
+    assert plain.open_sides[3], "what is open does not depend on the usual size"
+    assert found.quality < 0.9
+
+
+def test_a_front_alone_gets_the_usual_depth_behind_it() -> None:
+    true = np.array([2.5, 0.0, 0.9, 0.65, 0.7, 1.8, 0.0])
+    points = surface_of(true)
+    front = points[points[:, 0] < 2.5 - 0.65 / 2 + 0.01]
+    found = fit_box(front, np.zeros((len(front), 3)), EYE, "refrigerator", wall_yaw=0.0)
+    assert found is not None and iou(found.box, true) > 0.8
+    assert found.open_sides.tolist() == [False, True, False, False, False, False], "the far side is a guess"
+
+
+def test_few_points_have_no_box() -> None:
+    assert fit_box(np.zeros((0, 3)), np.zeros((0, 3)), EYE) is None
+    assert fit_box(np.random.default_rng(0).random((10, 3)), np.zeros((10, 3)), EYE) is None
+
+
+def test_objects_go_on_behind_what_is_nearer_and_beyond_the_border() -> None:
+    instance, depth = np.zeros((20, 20), np.int64), np.full((20, 20), 3.0)
+    instance[5:15, 5:15], depth[5:15, 5:15] = 1, 2.0
+    assert not open_ends(instance, depth).any(), "the wall behind ends nothing"
+    depth[5:15, 15:] = 1.0
+    ends = open_ends(instance, depth)
+    assert (ends[5:15, 14] == (1, 0)).all() and np.abs(ends).sum() == 10
+    instance[0:5, 8:12], depth[0:5, 8:12] = 1, 2.0
+    assert (open_ends(instance, depth)[0, 8:12] == (0, -1)).all()
+
+
+def test_usual_sizes_are_sorted() -> None:
+    for name, (short, long, height) in MEDIANS.items():
+        assert 0 < short <= long < 3 and 0 < height < 3, name
+    table = usual_log_size("Table")
+    assert table is not None and np.allclose(np.exp(table), MEDIANS["table"])
+    assert usual_log_size("flux capacitor") is None
+
+
+def test_unknown_points_are_ignored() -> None:
+    voxel, instance = torch.tensor([0, 0, 1, 1, 2, 2, 2]), torch.tensor([-1, -1, 1, 1, 0, 1, 1])
+    assert assign(voxel, instance, 3, 1).tolist() == [IGNORE, 0, 0]
+    assert assign(voxel[:2], instance[:2], 1, 0).tolist() == [IGNORE]
+
+
+def losses_of(size: torch.Tensor, center: torch.Tensor, **known: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of predictions with a yaw of 90 degrees for one box of two metres along its x."""
+    count = len(size)
+    network = DetectionNetwork()
+    yaw = torch.zeros(count, YAW_BINS)
+    yaw[:, YAW_BINS // 4] = 9.0
+    zeros = torch.zeros(count)
+    found = Predictions(
+        zeros, zeros, center, size.log(), yaw, torch.zeros(count, len(SYMMETRY_ORDERS)), torch.zeros(count, 64)
+    )  # fmt: skip
+    box = torch.tensor([[0.0, 0.0, 0.5, 2.0, 1.0, 1.0, torch.pi / 2]])
+    rows = torch.zeros(count, dtype=torch.int64)
+    targets = Targets(rows, box, torch.tensor([1]), torch.tensor([0]), **known)
+    return detection_losses(network, found, targets, torch.nn.functional.normalize(torch.ones(1, 192), dim=1))
+
+
+def test_a_larger_prediction_beyond_an_open_side_costs_nothing() -> None:
+    # The box's own x is the world's y: it reaches from -1 to 1 there. The prediction goes on to 2.
+    size, center = torch.tensor([[3.0, 1.0, 1.0]]), torch.tensor([[0.0, 0.5, 0.5]])
+    names = ("iou", "center", "size")
+    closed = losses_of(size, center)
+    assert all(closed[name] > 0.05 for name in names)
+    open_sides = torch.tensor([[False, True, False, False, False, False]])
+    free = losses_of(size, center, open_sides=open_sides)
+    assert all(free[name] < 1e-4 for name in names)
+    other = losses_of(size, center, open_sides=open_sides.roll(-1, 1))
+    assert all(torch.isclose(other[name], closed[name]) for name in names), "the other side is closed"
+    small = losses_of(torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([[0.0, -0.5, 0.5]]), open_sides=open_sides)
+    assert all(small[name] > 0.05 for name in names), "a smaller one is wrong"
+
+
+def test_labels_count_by_their_quality() -> None:
+    size, center = torch.tensor([[3.0, 1.0, 1.0]]), torch.tensor([[0.0, 0.5, 0.5]])
+    full = losses_of(size, center, quality=torch.tensor([1.0]))
+    half = losses_of(size, center, quality=torch.tensor([0.5]))
+    for name in ("iou", "center", "size", "yaw", "name"):
+        assert torch.isclose(half[name], full[name] / 2)
+    assert torch.isclose(half["foreground"], full["foreground"]), "it is an object all the same"
