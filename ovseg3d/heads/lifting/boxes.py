@@ -54,7 +54,8 @@ class FittedBox:
     """The box of an object that one photo shows."""
 
     box: Float[np.ndarray, "7"]
-    """Centre, full size, yaw (radians)."""
+    """Centre, full size, yaw (radians). Its x is across the front of things of its kind, or along the longer level side
+    of an unknown kind; nothing says which side is the front."""
     open_sides: Bool[np.ndarray, "6"]
     """Where nothing says that the object ends, see `SIDES`."""
     quality: float
@@ -113,7 +114,7 @@ def fit_box(
     open_low, open_high = _open_sides(ends @ axes.T, (local - low) / size, (high - local) / size)
     prior = usual_log_size(name) if usual else None
     if prior is not None:
-        median = _matched(prior, size, open_low | open_high)
+        median = prior[[1, 0, 2]] if _is_turned(prior, size, open_low | open_high) else prior
         far_low, far_high = seen_from > low, seen_from < high
         far_low[2] = far_high[2] = False  # things stand on something, and mostly their tops are seen
         small = np.log(size) < median - SMALL * DEVIATION
@@ -127,13 +128,14 @@ def fit_box(
                 high[k] += wants[k] * ways[1] / ways.sum()
                 open_low[k], open_high[k] = open_low[k] | ways[0], open_high[k] | ways[1]
     size = high - low
+    center = axes.T @ ((low + high) / 2)
     sides = np.stack([open_low, open_high], 1).ravel()
+    turned = size[0] < size[1] if prior is None else _is_turned(prior, size, np.zeros(3, bool))
+    if turned:
+        yaw, size, sides = yaw + np.pi / 2, size[[1, 0, 2]], sides[[2, 3, 1, 0, 4, 5]]
     quality = OPEN ** sides.sum()
     if prior is not None:
-        quality *= np.exp(
-            -(((np.log(size) - _matched(prior, size, np.zeros(3, bool))) / (2 * DEVIATION)) ** 2).mean() / 2
-        )
-    center = axes.T @ ((low + high) / 2)
+        quality *= np.exp(-(((np.log(size) - prior) / (2 * DEVIATION)) ** 2).mean() / 2)
     return FittedBox(np.array([*center, *size, yaw]), sides, float(quality), rows)
 
 
@@ -150,11 +152,11 @@ def _open_sides(ends: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np
     return below.sum(0) > least, above.sum(0) > least
 
 
-def _matched(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The usual size with its level sides in the likelier order; axes that are open may be too short.
+def _is_turned(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> bool:
+    """Whether a box fits the usual size better after a quarter of a turn; axes that are open may be too short.
 
     Args:
-        prior: logarithms of the shorter and the longer level side, and of the height.
+        prior: logarithms of the usual size.
         size: of the box.
         ends: which axes have an open side.
     """
@@ -163,7 +165,7 @@ def _matched(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> np.ndarra
         off = np.log(size) - order
         return float((np.where(ends, np.maximum(off, 0), off) ** 2).sum())
 
-    return min((prior, prior[[1, 0, 2]]), key=unlikely)
+    return unlikely(prior[[1, 0, 2]]) < unlikely(prior)
 
 
 def _largest_clusters(xyz: np.ndarray, eye: np.ndarray) -> Int[np.ndarray, " members"]:
