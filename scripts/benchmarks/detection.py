@@ -140,12 +140,14 @@ class MeasureDetection:
     """Of the head."""
     min_score: float = Detector.min_score
     """Least score of a detection, except in average precision."""
+    passes: int = Detector.passes
+    """Of the head, whose predictions are averaged."""
     card: bool = False
     """Also put the figures into the card of the shipped weights."""
 
     def main(self) -> None:
         """Measure."""
-        detector = Detector(self.weights, min_score=self.min_score)
+        detector = Detector(self.weights, min_score=self.min_score, passes=self.passes)
         figures: dict[str, Any] = {"rooms": self._rooms(detector)} if self.rooms else {}
         if self.surfaces is not None:
             figures["surfaces"] = _surfaces(detector, self.surfaces)
@@ -270,7 +272,7 @@ def _matched(instance: np.ndarray, masks: list[np.ndarray]) -> set[int]:
 def _scan(detector: Detector, infos: Path, folder: Path | None) -> dict[str, float]:
     """Figures of real scans: class-agnostic, at the shipped least score."""
     found, true = {}, {}
-    every = Detector(detector.weights, min_score=ALL_SCORES)
+    every = replace(detector, min_score=ALL_SCORES)
     for scene in read_mmdet3d(infos, folder=folder):
         rgb = None if scene.rgb is None else scene.rgb.astype(np.float32) / 255
         found[scene.name] = found_boxes(every.detect(PointCloud(scene.xyz, None, rgb)))

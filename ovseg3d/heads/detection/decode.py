@@ -180,14 +180,14 @@ def _members(found: Predictions, voxels: Tensor, best: Tensor, group: Tensor | N
     row = torch.full((len(voxels),), -1)
     center, log_size = found.center[voxels], found.log_size[voxels]
     yaw = decode_yaw(found.yaw[best])
+    # Sorted lengths, since a quarter of a turn swaps the level ones.
+    lengths, of_best = _sorted(log_size), _sorted(found.log_size[best])
     for index, (seed, angle) in enumerate(zip(best.tolist(), yaw.tolist())):
         cos, sin = np.cos(angle), np.sin(angle)
         turn = center.new_tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         half = (found.log_size[seed].exp() / 2).clamp(min=MIN_HALF)
         shift = (((center - found.center[seed]) @ turn).abs() / half).max(1).values
-        # Sorted lengths, since a quarter of a turn swaps the level ones.
-        grown = _sorted(log_size) - _sorted(found.log_size[seed][None])
-        differs = grown.abs().mean(1)
+        differs = (lengths - of_best[index]).abs().mean(1)
         total = shift / MAX_SHIFT + differs / MAX_LOG_SIZE
         better = (shift < MAX_SHIFT) & (differs < MAX_LOG_SIZE) & (total < distance)
         if group is not None:

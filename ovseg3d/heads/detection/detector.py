@@ -14,9 +14,10 @@ from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
 from ovseg3d.heads.detection.decode import Decoded, decode, decode_groups
 from ovseg3d.heads.detection.names import Names
+from ovseg3d.heads.detection.network import Predictions
 from ovseg3d.heads.detection.normals import estimate_normals
+from ovseg3d.heads.detection.passes import predict
 from ovseg3d.heads.detection.records import Detection, Segmentation
-from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
 from ovseg3d.scene.clouds import PointCloud
 
@@ -33,11 +34,13 @@ class Detector:
         weights: a file of scripts.training.train_detection; by default the shipped one.
         min_score: least score of a detection: the IoU that is expected of its box.
         nms_iou: largest IoU of two boxes.
+        passes: of `detect`, whose predictions are averaged, see `predict`; each takes the network's time anew.
     """
 
     weights: Path = SHIPPED
     min_score: float = 0.3
     nms_iou: float = 0.1
+    passes: int = 2
 
     @cached_property
     def trained(self) -> TrainedNetwork:
@@ -74,46 +77,54 @@ class Detector:
             ConfigError: the cloud has too few points, or extends too far.
         """
         level = _level(np.asarray(up, np.float64))
-        seen = self._look(cloud, level, metres_per_unit, instance)
+        seen = self._look(cloud, level, metres_per_unit, self.passes, instance)
         return _records(seen.found, seen.members, level, metres_per_unit, names or self.names, seen.yaw)
 
     def segment(
         self, cloud: PointCloud, *, up: tuple[float, float, float] = (0.0, 0.0, 1.0), metres_per_unit: float = 1.0
     ) -> Segmentation:
-        """What the network says of the points, without boxes and names; arguments and errors as of `detect`."""
+        """What the network says of the points in one pass, without boxes and names; arguments and errors as of
+        `detect`."""
         level = _level(np.asarray(up, np.float64))
-        seen = self._look(cloud, level, metres_per_unit)
+        # What takes it, grouping with its selection, was fitted to one pass, and finds fewer instances with two.
+        seen = self._look(cloud, level, metres_per_unit, passes=1)
+        said = seen.predictions
         masks = tuple(np.flatnonzero(seen.members == row) for row in range(len(seen.found.scores)))
-        centers, sizes = level.inv().apply(seen.centers) / metres_per_unit, np.sort(seen.log_sizes[:, :2], 1)
-        log_sizes = np.concatenate([sizes, seen.log_sizes[:, 2:]], 1) - np.log(metres_per_unit)
+        turn = level.inv() * Rotation.from_euler("z", -seen.yaw)
+        log_sizes = said.log_size.numpy().astype(np.float64)
         return Segmentation(
-            seen.foreground, masks, seen.found.scores, seen.voxel, centers, log_sizes, seen.embeddings
-        )  # fmt: skip
+            foreground=said.foreground.sigmoid().numpy()[seen.voxel],
+            masks=masks,
+            scores=seen.found.scores,
+            voxel=seen.voxel,
+            centers=turn.apply(said.center.numpy()) / metres_per_unit,
+            log_sizes=np.concatenate([np.sort(log_sizes[:, :2], 1), log_sizes[:, 2:]], 1) - np.log(metres_per_unit),
+            embeddings=self.trained.network.embedding(said.hidden).numpy(),
+        )
 
     def _look(
-        self, cloud: PointCloud, level: Rotation, metres: float, instance: Int[np.ndarray, " points"] | None = None
+        self,
+        cloud: PointCloud,
+        level: Rotation,
+        metres: float,
+        passes: int,
+        instance: Int[np.ndarray, " points"] | None = None,
     ) -> "_Seen":
         prepared, normal = _prepared(cloud, level, metres)
         yaw = -manhattan_yaw(normal)
         turned, _ = rotated(prepared, np.zeros((0, 7)), yaw)
-        voxels = voxelize(turned)
-        voxel = voxels.point_voxel.numpy()
+        network = self.trained.network
         with torch.inference_mode():
-            network = self.trained.network
-            predictions = network(voxels)
+            voxels, predictions = predict(network, turned, passes)
+            voxel = voxels.point_voxel.numpy()
             if instance is None:
                 found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
                 members = found.voxel_box[voxel]
             else:
                 group, members = _groups(voxel, instance, len(voxels.xyz))
                 found = decode_groups(network, predictions, torch.from_numpy(group), voxels.xyz)
-            embeddings = network.embedding(predictions.hidden).numpy()
         _, boxes = rotated(turned, found.boxes, -yaw)
-        centers = Rotation.from_euler("z", -yaw).apply(predictions.center.numpy())
-        log_sizes = predictions.log_size.numpy().astype(np.float64)
-        foreground = predictions.foreground.sigmoid().numpy()[voxel]
-        found = replace(found, boxes=boxes)
-        return _Seen(found, members, foreground, yaw, voxel, centers, log_sizes, embeddings)
+        return _Seen(replace(found, boxes=boxes), members, yaw, voxel, predictions)
 
 
 @dataclass(frozen=True)
@@ -123,17 +134,12 @@ class _Seen:
     found: Decoded
     members: Int[np.ndarray, " points"]
     """Row of each point's box, -1 for none."""
-    foreground: Float[np.ndarray, " points"]
     yaw: float
     """Angle by which the cloud was turned before."""
     voxel: Int[np.ndarray, " points"]
     """The finest voxel of each point."""
-    centers: Float[np.ndarray, "voxels 3"]
-    """Predicted by each voxel; level, in metres."""
-    log_sizes: Float[np.ndarray, "voxels 3"]
-    """Likewise."""
-    embeddings: Float[np.ndarray, "voxels text"]
-    """See `Segmentation`."""
+    predictions: Predictions
+    """Of these voxels, for the turned cloud."""
 
 
 def _groups(
