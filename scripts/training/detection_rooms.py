@@ -5,7 +5,8 @@ Even seeds give rooms of a type (bedroom, kitchen...), odd ones rooms with rando
 the looks that encoders are trained on, never from those held out.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,10 @@ FACING = frozenset((
 SYMMETRIC = 0.06
 """Objects are symmetric if 95 % of their turned vertices are this near to a vertex, relative to the footprint's
 diagonal."""
+NOVEL = (
+    "bicycle", "guitar", "lamp", "microwave", "night stand", "plant", "shoe", "sofa", "toilet", "vase",
+)  # fmt: skip
+"""Kinds that `train_detection --hold-out` leaves out, to measure how a head finds what it has never seen."""
 IGNORED = -1
 """Instance of points that may be of an object without a label."""
 RANDOM_ITEMS = (14, 26)
@@ -156,6 +161,20 @@ def read_detection_room(path: Path) -> DetectionRoom:
     with np.load(path, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}
     return DetectionRoom(**{**arrays, "kinds": tuple(arrays["kinds"].tolist())})
+
+
+def without(room: DetectionRoom, kinds: Collection[str]) -> DetectionRoom:
+    """The room without labels for some kinds; points of their objects are `IGNORED`."""
+    kept = np.array([kind not in kinds for kind in room.kinds], bool)
+    if kept.all():
+        return room
+    number = np.where(kept, kept.cumsum(), IGNORED)
+    known = room.instance > 0
+    instance = room.instance.copy()
+    instance[known] = number[room.instance[known] - 1]
+    arrays = ("boxes", "symmetry", "facing", "quality", "open_sides")
+    fewer = {name: value[kept] for name in arrays if (value := getattr(room, name)) is not None}
+    return replace(room, instance=instance, kinds=tuple(np.array(room.kinds)[kept].tolist()), **fewer)
 
 
 def read_kinds(path: Path) -> tuple[str, ...]:

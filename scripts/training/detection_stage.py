@@ -1,6 +1,6 @@
 """The training stage of the detection head, and the augmentation of its rooms."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ovseg3d.heads.detection.losses import Targets, assign, detection_losses
 from ovseg3d.heads.detection.network import DetectionNetwork
 from ovseg3d.heads.detection.voxels import voxelize
 from ovseg3d.scene.clouds import PointCloud
-from scripts.training.detection_rooms import DetectionRoom, load_detection_room, read_detection_room
+from scripts.training.detection_rooms import DetectionRoom, load_detection_room, read_detection_room, without
 from scripts.training.distributed import ALONE, World
 from scripts.training.field_like import field_like
 from scripts.training.optim import warm_cosine
@@ -67,6 +67,7 @@ class DetectionStage:
         network: to train.
         surfaces: files of scripts.training.field_surfaces.
         world: the processes that share a batch.
+        held_out: kinds without labels.
     """
 
     name = "detection"
@@ -81,7 +82,9 @@ class DetectionStage:
         network: DetectionNetwork,
         surfaces: Sequence[Path] = (),
         world: World = ALONE,
+        held_out: Collection[str] = (),
     ) -> None:
+        self.held_out = frozenset(held_out)
         self.rooms, self.seeds, self.kinds, self.vectors, self.recipe = rooms, seeds, kinds, vectors, recipe
         self.network, self.surfaces, self.world = network, tuple(surfaces), world
         self.names = {p: name for name, p in self.network.named_parameters()}
@@ -119,10 +122,10 @@ class DetectionStage:
         rng = np.random.default_rng([self.recipe.seed, number])
         if self.surfaces and rng.random() < (SURFACES if len(self.seeds) else 1.0):
             room = read_detection_room(self.surfaces[int(rng.integers(len(self.surfaces)))])
-            cloud, room = augmented_surface(rng, room)
+            cloud, room = augmented_surface(rng, without(room, self.held_out))
         else:
             room = load_detection_room(self.rooms, int(self.seeds[int(rng.integers(len(self.seeds)))]))
-            cloud, room = augmented(rng, room)
+            cloud, room = augmented(rng, without(room, self.held_out))
         voxels = voxelize(cloud, shift=tuple(rng.random(3)))
         instance = torch.from_numpy(room.instance.astype(np.int64))
         targets = Targets(
@@ -162,7 +165,7 @@ class DetectionStage:
         """Settings that a checkpoint depends on."""
         seeds = [self.seeds.start, self.seeds.stop]
         facts = {"recipe": vars(self.recipe), "shape": self.network.facts(), "seeds": seeds, "kinds": list(self.kinds)}
-        return facts | {"surfaces": [path.name for path in self.surfaces]}
+        return facts | {"surfaces": [path.name for path in self.surfaces], "held out": sorted(self.held_out)}
 
 
 def augmented(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud, DetectionRoom]:

@@ -11,7 +11,7 @@ For these photos the boxes are compared with the true ones at the end, which lab
 masks got a box, and its IoU. --depth, --gravity, --no-usual-sizes and --no-quality say what a part earns or costs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -131,13 +131,21 @@ def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> Labell
     return LabelledPhoto(room, tuple(rows), level, int((size >= MIN_PIXELS).sum()))
 
 
-def annotated_photos(annotations: Path, depth: str) -> Iterator[tuple[str, SinglePhoto]]:
+def annotated_photos(annotations: Path, depth: str, kept: Collection[str]) -> Iterator[tuple[str, SinglePhoto]]:
     """Photos of an annotation file in COCO's layout, and what to call them; those without surface are left out.
+
+    Args:
+        annotations: the file.
+        depth: name of the model.
+        kept: what is not needed again.
 
     Raises:
         SceneError: the file or a photo cannot be read. EncoderError: the model is missing, or not metric.
     """
     for number, annotated in enumerate(read_coco(annotations)):
+        name = f"{number:06d}"
+        if name in kept:
+            continue
         read = read_rgbd(annotated.path)
         height, width = read.rgb.shape[:2]
         focal = read.focal_px or usual_focal(width, height)
@@ -150,7 +158,7 @@ def annotated_photos(annotations: Path, depth: str) -> Iterator[tuple[str, Singl
             lifted = lift_photo(depth_z, read.rgb, intrinsics=(focal, focal, width / 2, height / 2))
         except SceneError:
             continue
-        yield f"{number:06d}", SinglePhoto(lifted, depth_z, np.asarray(instance).astype(np.int64), annotated.names)
+        yield name, SinglePhoto(lifted, depth_z, np.asarray(instance).astype(np.int64), annotated.names)
 
 
 def rendered_photo(photos: RoomPhotos, number: int, depth: str) -> SinglePhoto:
@@ -239,10 +247,11 @@ class LiftRooms:
             self._rendered()
 
     def _annotated(self) -> None:
+        kept = {path.stem for path in self.output.glob("*.npz")}
         boxes = 0
-        for name, photo in annotated_photos(self.photos, self.recipe.depth):
+        for name, photo in annotated_photos(self.photos, self.recipe.depth, kept):
             boxes += self._keep(name, label_photo(photo, self.recipe))
-        print(f"{boxes} boxes in {self.output}")
+        print(f"{boxes} new boxes in {self.output}")
 
     def _rendered(self) -> None:
         files, measured = sorted(self.photos.glob("*.npz")), BoxQuality()

@@ -8,7 +8,7 @@ that learnt from single photos has seen no whole room, and whole rooms are what 
 score become labels that count by their score. Points that may be of an object without such a box are ignored.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ import torch
 import tyro
 
 from ovseg3d.heads.detection import Detector
+from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.scene.clouds import PointCloud
 from scripts import ROOT
 from scripts.start import start
@@ -30,19 +31,24 @@ MAX_FOREGROUND = 0.3
 """Points without a box are the room's if the head gives them at most this probability of belonging to an object."""
 
 
-def self_labelled(detector: Detector, room: DetectionRoom) -> DetectionRoom:
-    """A room's points with the boxes that a head finds; no label of the room is read."""
-    cloud = PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
+def self_labelled(detector: Detector, cloud: PointCloud) -> DetectionRoom:
+    """A cloud (metres, z up) with the boxes that a head finds in it.
+
+    Raises:
+        ConfigError: the cloud has too few points, or extends too far.
+    """
     found, said = detector.detect(cloud), detector.segment(cloud)
     instance = np.where(said.foreground > MAX_FOREGROUND, IGNORED, 0)
     for number, one in enumerate(found, start=1):
         instance[one.points] = number
     boxes = np.array([[*one.center, *one.size, one.yaw_rad or 0.0] for one in found]).reshape(-1, 7)
     ratio = boxes[:, 3:5].max(1) / boxes[:, 3:5].min(1)
+    normal = estimate_normals(cloud.xyz) if cloud.normal is None else cloud.normal
+    rgb = np.full_like(normal, 0.5) if cloud.rgb is None else cloud.rgb
     return DetectionRoom(
-        room.xyz,
-        room.normal,
-        room.rgb,
+        cloud.xyz.astype(np.float32),
+        np.round(normal * 127).astype(np.int8),
+        np.round(rgb * 255).astype(np.uint8),
         instance.astype(np.int16),
         boxes.astype(np.float32),
         tuple(str(one.label) for one in found),
@@ -72,8 +78,8 @@ class SelfLabels:
             path = self.output / f"{seed}.npz"
             if not path.exists():
                 room = load_detection_room(self.rooms, seed)
-                unlabelled = replace(room, instance=np.zeros_like(room.instance), boxes=room.boxes[:0], kinds=())
-                save_detection_room(path, self_labelled(detector, unlabelled))
+                cloud = PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
+                save_detection_room(path, self_labelled(detector, cloud))
         print(f"{self.room_count} rooms in {self.output}")
 
 

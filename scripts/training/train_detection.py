@@ -29,7 +29,7 @@ from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_networ
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.detection_rooms import load_detection_room, read_kinds
+from scripts.training.detection_rooms import NOVEL, load_detection_room, read_kinds
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage
 from scripts.training.distributed import ALONE, World, join
 from scripts.training.session import INTERRUPTED, Session
@@ -56,6 +56,8 @@ class TrainDetection:
     """How many rooms; with 0 all steps take --surfaces."""
     make_rooms: bool = True
     """Make missing rooms, with exact labels; else one that is missing is an error."""
+    hold_out: bool = False
+    """Give objects of ten kinds no label (`detection_rooms.NOVEL`): for measuring, see scripts.benchmarks.detection."""
     max_seconds: float | None = 2400.0
     """Time for the training, earlier sessions counted in; making the rooms is not counted."""
     steps: int | None = None
@@ -99,7 +101,10 @@ class TrainDetection:
             if self.start is None
             else load_network(self.start).network.train().requires_grad_(True)
         )
-        stage = DetectionStage(self.rooms, seeds, kinds, vectors, self.recipe, network, self._surfaces(), world)
+        stage = DetectionStage(
+            self.rooms, seeds, kinds, vectors, self.recipe, network, self._surfaces(), world,
+            NOVEL if self.hold_out else (),
+        )  # fmt: skip
         if world.first:
             write_json(self.output.parent / "card.json", self._card(network))
         export = lambda: save_network(self.output, TrainedNetwork(stage.network, kinds, vectors))  # noqa: E731
@@ -141,6 +146,7 @@ class TrainDetection:
                 "recipe": asdict(self.recipe),
                 "shape": network.facts(),
                 "loss_weights": WEIGHTS,
+                "held_out": list(NOVEL) if self.hold_out else [],
                 "started_from": None if self.start is None else self.start.name,
                 "max_seconds": self.max_seconds,
                 "steps": self.steps,

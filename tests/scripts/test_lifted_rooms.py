@@ -1,12 +1,11 @@
 """Labels without 3D annotation: photos, lifted rooms with fitted boxes, annotations in COCO's layout, self-training."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from coco_photos import SquareInFront, coco
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.datasets import read_coco
@@ -14,6 +13,7 @@ from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
+from ovseg3d.scene import PointCloud
 from ovseg3d.synth.render import DRAFT
 from scripts.training import lifted_photos, lifted_rooms
 from scripts.training.detection_rooms import IGNORED, load_detection_room, read_detection_room, read_kinds
@@ -127,29 +127,6 @@ def test_photos_of_a_room_have_masks_and_names(monkeypatch: pytest.MonkeyPatch) 
         assert (np.abs(local) < box[3:6] / 2 + 0.05).all(1).mean() > 0.97, "the mask's points are in the object's box"
 
 
-def coco(folder: Path, **changes: object) -> Path:
-    """Two annotated photos: a square chair before a table, and a crowd."""
-    for name in ("a.png", "b.png"):
-        Image.fromarray(np.full((40, 60, 3), 100, np.uint8)).save(folder / name)
-    square = [10, 10, 29, 10, 29, 29, 10, 29]
-    kept = {
-        "images": [
-            {"id": 1, "file_name": "a.png", "width": 60, "height": 40},
-            {"id": 2, "coco_url": "http://x.y/z/b.png", "width": 60, "height": 40},
-            {"id": 3, "file_name": "without.png", "width": 60, "height": 40},
-        ],
-        "annotations": [
-            {"image_id": 1, "category_id": 5, "segmentation": [square], "area": 400, "bbox": [10, 10, 20, 20]},
-            {"image_id": 1, "category_id": 6, "segmentation": [[0, 20, 59, 20, 59, 39, 0, 39]], "area": 1200},
-            {"image_id": 2, "category_id": 5, "segmentation": {"counts": "x"}, "iscrowd": 1, "bbox": [2, 3, 4, 5]},
-        ],
-        "categories": [{"id": 5, "name": "folding_chair"}, {"id": 6, "name": "table"}],
-    } | changes
-    path = folder / "instances.json"
-    path.write_text(json.dumps(kept))
-    return path
-
-
 def test_annotations_in_cocos_layout(tmp_path: Path) -> None:
     first, second = read_coco(coco(tmp_path))
     assert first.path == tmp_path / "a.png" and first.names == ("table", "folding chair")
@@ -177,15 +154,7 @@ def test_a_file_in_another_layout_is_an_error(tmp_path: Path, changes: dict[str,
 
 
 def test_annotated_photos_are_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Model:
-        weight_hash = ""
-
-        def metric_depth(self, photo: np.ndarray, intrinsics: tuple[float, ...]) -> tuple[np.ndarray, float]:
-            depth = np.full(photo.shape[:2], 3.0)
-            depth[10:30, 10:30] = 2.0
-            return depth, 55.0
-
-    monkeypatch.setattr(lifted_rooms, "_model", lambda name: Model())
+    monkeypatch.setattr(lifted_rooms, "_model", lambda name: SquareInFront())
     LiftRooms(coco(tmp_path), tmp_path / "rooms", recipe=LiftRecipe(depth="any")).main()
     room = read_detection_room(tmp_path / "rooms/000000.npz")
     assert room.kinds == ("table", "folding chair") == read_kinds(tmp_path / "rooms/000000.npz")
@@ -236,8 +205,8 @@ def test_a_head_labels_clouds_without_their_labels(tmp_path: Path) -> None:
     assert labelled.quality is not None and (labelled.quality >= 0.25).all() and not labelled.facing.any()
     iou = rotated_iou(labelled.boxes.astype(float), room.boxes.astype(float))
     assert (iou.max(1) > 0.25).mean() > 0.5, "most of its boxes are about right"
-    blank = type(room)(**{**vars(room), "instance": 0 * room.instance, "boxes": room.boxes[:0], "kinds": ()})
-    again = self_labelled(Detector(weights, min_score=0.25), blank)
+    cloud = PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
+    again = self_labelled(Detector(weights, min_score=0.25), cloud)
     assert np.array_equal(again.boxes, labelled.boxes), "labels of the room are not read"
     found = labelled.instance[labelled.instance > 0]
     assert set(found.tolist()) <= set(range(1, len(labelled.boxes) + 1)) and (labelled.instance == IGNORED).any()

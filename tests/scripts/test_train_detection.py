@@ -15,7 +15,13 @@ from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import DetectionShape, load_network
 from ovseg3d.heads.detection.network import DetectionNetwork
 from ovseg3d.synth.kinds import KINDS
-from scripts.training.detection_rooms import DetectionRoom, load_detection_room, save_detection_room
+from scripts.training.detection_rooms import (
+    IGNORED,
+    DetectionRoom,
+    load_detection_room,
+    save_detection_room,
+    without,
+)
 from scripts.training.detection_stage import SURFACES, DetectionRecipe, DetectionStage, augmented
 from scripts.training.field_like import field_like
 from scripts.training.field_surfaces import labelled
@@ -67,6 +73,21 @@ def test_boxes_stay_around_their_points(room: DetectionRoom) -> None:
         kept.append(len(cloud.xyz))
     assert min(kept) < 0.7 * len(room.xyz), "cameras do not see everything"
     assert rotated_iou(room.boxes.astype(float), moved.boxes.astype(float)).max() < 0.99
+
+
+def test_kinds_that_are_held_out_have_no_label_and_are_no_background(room: DetectionRoom) -> None:
+    gone = {room.kinds[0], "nothing"}
+    fewer = without(room, gone)
+    assert room.kinds[0] not in fewer.kinds and len(fewer.boxes) == len(fewer.kinds) == len(fewer.symmetry)
+    for row, kind in enumerate(room.kinds):
+        own = fewer.instance[room.instance == row + 1]
+        if kind in gone:
+            assert (own == IGNORED).all()
+        else:
+            assert len(set(own.tolist())) == 1 and np.array_equal(fewer.boxes[own[0] - 1], room.boxes[row])
+            assert fewer.kinds[own[0] - 1] == kind
+    assert np.array_equal(fewer.instance == 0, room.instance == 0)
+    assert without(room, {"nothing"}) is room
 
 
 def test_a_field_like_cloud_bends_walls(room: DetectionRoom) -> None:
