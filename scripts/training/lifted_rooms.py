@@ -5,7 +5,7 @@
 
 Photos are treated one by one. Each gives a cloud with the camera at the origin, turned level by the gravity that its
 normals show. Each mask gives a box with a quality (`ovseg3d.heads.lifting.fit_box`). Depth is that of a metric model by
-name; for photos of lifted_photos also exact, or with errors as a good model has.
+name; for photos of lifted_photos also exact.
 
 For these photos the boxes are compared with the true ones at the end, which labels never use: the table says how many
 masks got a box, and its IoU. --depth, --gravity, --no-usual-sizes and --no-quality say what a part earns or costs.
@@ -21,7 +21,6 @@ import numpy as np
 import tyro
 from jaxtyping import Float, Int
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.datasets import read_coco
@@ -41,10 +40,8 @@ MIN_QUALITY = 0.05
 """So are those whose box is no better than this."""
 SQUARE = 1.15
 """Footprints with sides within this ratio look the same after a quarter of a turn."""
-ROUGH = (0.06, 0.05, 1.0)
-"""Depth with the errors of a good metric model: deviation of a photo's scale, of a smooth error, and radius of the blur
-of edges in pixels."""
-EXACT, LIKE_A_MODEL = "exact", "rough"
+EXACT = "exact"
+"""Depth as a perfect depth camera has it."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,7 @@ class LiftRecipe:
     """How photos become labels."""
 
     depth: str = "builtin"
-    """builtin, or a model of metric depth by name or folder; of lifted_photos also exact, or rough: exact depth with
-    errors as a good model has."""
+    """builtin, or a model of metric depth by name or folder; of lifted_photos also exact: of a perfect depth camera."""
     gravity: Literal["estimated", "camera", "exact"] = "estimated"
     """camera: its upper edge is up; exact: of lifted_photos only."""
     usual_sizes: bool = True
@@ -170,25 +166,14 @@ def rendered_photo(photos: RoomPhotos, number: int, depth: str) -> SinglePhoto:
     rgb, focal = photos.rgb[number], float(photos.focal[number])
     middle = rgb.shape[0] / 2
     intrinsics = focal, focal, middle, middle
-    if depth in (EXACT, LIKE_A_MODEL):
-        depth_z = _true_depth(photos, number, depth == LIKE_A_MODEL)
+    if depth == EXACT:
+        log_depth = photos.log_depth[number].astype(np.float64)
+        depth_z = np.exp(log_depth, out=np.zeros_like(log_depth), where=np.isfinite(log_depth))
     else:
         depth_z = _model(depth).metric_depth(rgb, intrinsics)[0].astype(np.float64)
     lifted = lift_photo(depth_z, rgb, intrinsics=intrinsics)
     up = photos.c2w[number, :3, :3].T[:, 2]
     return SinglePhoto(lifted, depth_z, photos.instance[number].astype(np.int64), photos.kinds, up)
-
-
-def _true_depth(photos: RoomPhotos, number: int, disturbed: bool) -> Float[np.ndarray, "h w"]:
-    log_depth = photos.log_depth[number].astype(np.float64)
-    known = np.isfinite(log_depth)
-    if disturbed:
-        rng = np.random.default_rng([int(1e3 * photos.focal[number]), number])
-        scale, smooth, blur = ROUGH
-        wave = gaussian_filter(rng.normal(size=log_depth.shape), 12)
-        soft = gaussian_filter(np.where(known, np.exp(-log_depth), 0), blur)
-        log_depth = -np.log(np.maximum(soft, 1e-6)) + rng.normal(0, scale) + smooth * wave / wave.std()
-    return np.where(known, np.exp(np.where(known, log_depth, 0)), 0)
 
 
 @cache

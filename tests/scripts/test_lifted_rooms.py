@@ -104,7 +104,7 @@ def test_gravity_by_the_camera_is_tilted() -> None:
 def test_rooms_are_kept_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_room_photos(tmp_path / "photos/1.npz", rendered())
     assert read_room_photos(tmp_path / "photos/1.npz").kinds == ("table",)
-    LiftRooms(tmp_path / "photos", tmp_path / "rooms", recipe=LiftRecipe(depth="rough")).main()
+    LiftRooms(tmp_path / "photos", tmp_path / "rooms", recipe=EXACT).main()
     assert "| 1 | 100% |" in capsys.readouterr().out
     room = read_detection_room(tmp_path / "rooms/1_000.npz")
     assert room.quality is not None and room.open_sides is not None and room.open_sides.shape == (1, 6)
