@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg3d.errors import OutputError, Ovseg3dError, SceneError
-from ovseg3d.limits import read_bytes
+from ovseg3d.limits import MAX_TEXT_BYTES, read_bytes
 
 _ELSEWHERE = "choose another folder with --output (train: --output-dir)"
 _FREE = f"free some space, or {_ELSEWHERE}"
@@ -291,18 +291,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path, error: type[Ovseg3dError] = SceneError) -> dict[str, Any]:
+def read_json(path: Path, error: type[Ovseg3dError] = SceneError, most: int = MAX_TEXT_BYTES) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Args:
         path: the file.
         error: which error to raise.
+        most: bytes that it may have.
 
     Raises:
         error: the file is missing, not a regular file, too large, not JSON, or not an object.
     """
     path = Path(path)
-    data = read_bytes(path, error)
+    data = read_bytes(path, error, most=most)
     try:
         value = json.loads(data)
     except json.JSONDecodeError as cause:

@@ -32,8 +32,7 @@ _MAX_PHRASES = 10_000
 _LABELS = (-(2**31), 2**31 - 1)
 # Values per block, so that large photos do not take gigabytes.
 _AT_ONCE = 2**22
-# The transposition that makes an image upright, by EXIF orientation.
-_UPRIGHT = {
+EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,6 +41,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""The transposition that makes an image upright, by EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def load_photo(frame: Frame) -> UInt8[np.ndarray, "h w channels"]:
         image.draft("RGB", (size[1], size[0]) if orientation >= 5 else size)
         upright = _to_rgb(image)
         if orientation > 1:
-            upright = upright.transpose(_UPRIGHT[orientation])
+            upright = upright.transpose(EXIF_TURNS[orientation])
         if upright.mode == "RGB" and upright.width % size[0] == 0 and upright.height % size[1] == 0:
             factors = (upright.width // size[0], upright.height // size[1])
             upright = upright if factors == (1, 1) else upright.reduce(factors)

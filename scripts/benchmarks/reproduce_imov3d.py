@@ -45,7 +45,7 @@ PAPER = {
     "SUN-20": {"pretrained": "12.6 / 38.8", "adapted": "22.5 / 58.0"},
     "ScanNet-20": {"pretrained": "12.6 / 54.1", "adapted": "21.5 / 67.3"},
 }
-"""AP25 and AR25 of the released logs, means over classes."""
+"""AP25 and AR25, means over classes, of the evaluation logs in the paper's repository."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class ReproduceImOV3D:
     """A pickle of mmdet3d's whose clouds the head labels and learns from."""
     folder: Path | None = None
     """The folder of the pickles' points."""
+    photo_folder: Path | None = None
+    """The folder of the photos; by default that of the annotations."""
     protocol: str = "SUN-20"
     """By name, of `ovseg3d.datasets.DETECTION_PROTOCOLS`."""
     work: Path = Path("outputs/papers/imov3d")
@@ -73,7 +75,7 @@ class ReproduceImOV3D:
     def main(self) -> None:
         """Run the stages."""
         protocol = detection_protocol(self.protocol)
-        LiftRooms(self.photos, self.work / "photos", recipe=self.recipe).main()
+        LiftRooms(self.photos, self.work / "photos", folder=self.photo_folder, recipe=self.recipe).main()
         weights = {"pretrained": self._trained("pretrained", [self.work / "photos"], None, self.training)}
         if self.adapt is not None:
             self._label(weights["pretrained"])
@@ -89,10 +91,12 @@ class ReproduceImOV3D:
 
     def _trained(self, stage: str, rooms: list[Path], start_with: Path | None, recipe: DetectionRecipe) -> Path:
         weights = self.work / stage / "detection.safetensors"
-        TrainDetection(
+        code = TrainDetection(
             weights, self.work / stage / "checkpoints", self.work, start_with, tuple(rooms), room_count=0,
             max_seconds=None, steps=self.steps, recipe=recipe,
         ).train()  # fmt: skip
+        if code:  # interrupted: what is kept is unfinished
+            raise SystemExit(code)
         return weights
 
     def _label(self, weights: Path) -> None:
@@ -106,7 +110,8 @@ class ReproduceImOV3D:
                     save_detection_room(path, room)
 
     def _measured(self, detector: Detector, protocol: DetectionProtocol) -> DetectionScores:
-        names = given_names([protocol.phrase(label) for label in protocol.classes], detector.names)
+        named = given_names([protocol.phrase(label) for label in protocol.classes], detector.names)
+        names = replace(named, negatives=named.negatives[:0])  # what is none of the classes is an error, too
         place = {label: row for row, label in enumerate(names.labels)}
         found: dict[str, FoundBoxes] = {}
         true: dict[str, TrueBoxes] = {}

@@ -71,7 +71,7 @@ def make_photos(seed: int, count: int = PHOTOS) -> np.ndarray:
     rng = np.random.default_rng([seed, 41])
     room = random_room(seed // 2, None if seed % 2 == 0 else crowd, pool=SEEN)
     flat = flatten(room)
-    flat = replace(flat, parts=repainted(rng, flat))
+    flat = replace(flat, parts=_repainted(rng, flat))
     tracer = trace(flat, room, detail=LIGHT)
     tracer.bake()
     tracer.meter([on_path(room.cameras, k / 6) for k in range(6)], 0.7)
@@ -92,7 +92,7 @@ def crowd(rng: np.random.Generator) -> list[Item]:
     return [kind_item(rng, KINDS[str(rng.choice(names))], SEEN) for _ in range(rng.integers(*CROWDED))]
 
 
-def repainted(rng: np.random.Generator, flat: Flat) -> tuple[Part, ...]:
+def _repainted(rng: np.random.Generator, flat: Flat) -> tuple[Part, ...]:
     """The parts, some with another material."""
     new = {}
     for part in flat.parts:

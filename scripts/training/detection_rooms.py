@@ -45,7 +45,8 @@ RANDOM_ITEMS = (14, 26)
 
 @dataclass(frozen=True)
 class DetectionRoom:
-    """One room: points, and the boxes of its objects (metres, z up, floor at 0)."""
+    """One room: points, and the boxes of its objects; metres, z up. At 0 is the floor of procedural rooms, and the
+    camera of lifted photos."""
 
     xyz: Float[np.ndarray, "points 3"]
     normal: Int8[np.ndarray, "points 3"]
@@ -181,6 +182,12 @@ def read_kinds(path: Path) -> tuple[str, ...]:
     """The kinds of the objects in such a file."""
     with np.load(path, allow_pickle=False) as kept:
         return tuple(kept["kinds"].tolist())
+
+
+def is_lifted(path: Path) -> bool:
+    """Whether such a file is a lifted photo."""
+    with np.load(path, allow_pickle=False) as kept:
+        return "open_sides" in kept.files
 
 
 def _random_items(pool: Pool, rng: np.random.Generator) -> list[Item]:

@@ -65,7 +65,7 @@ class DetectionStage:
         vectors: their text vectors.
         recipe: settings.
         network: to train.
-        surfaces: files of scripts.training.field_surfaces.
+        surfaces: files of scripts.training.field_surfaces or lifted_rooms.
         world: the processes that share a batch.
         held_out: kinds without labels.
     """

@@ -5,14 +5,16 @@
 
 Photos are treated one by one. Each gives a cloud with the camera at the origin, turned level by the gravity that its
 normals show. Each mask gives a box with a quality (`ovseg3d.heads.lifting.fit_box`). Depth is that of a metric model by
-name; for photos of lifted_photos also exact.
+name; for photos of lifted_photos also exact. Pixels without a mask are taken as walls, floor and ceiling: objects that
+nobody annotated teach the head that they are none.
 
 For these photos the boxes are compared with the true ones at the end, which labels never use: the table says how many
-masks got a box, and its IoU. --depth, --gravity, --no-usual-sizes and --no-quality say what a part earns or costs.
+masks got a box in this run, and its IoU. --depth, --gravity, --no-usual-sizes, --no-quality and --boxes say what a part
+earns or costs.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,13 +25,15 @@ from jaxtyping import Float, Int
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from ovseg3d.datasets import read_coco
+from ovseg3d.datasets import AnnotatedPhoto, read_coco
 from ovseg3d.encoders.depth import DepthEstimator, load_depth_estimator
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import ConfigError, SceneError
+from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection.align import manhattan_yaw
 from ovseg3d.heads.lifting import LiftedPhoto, fit_box, lift_photo, open_ends, usual_focal
 from ovseg3d.scene import read_rgbd
+from ovseg3d.scene.images import EXIF_TURNS, read_header
 from scripts.start import start
 from scripts.training.detection_rooms import IGNORED, DetectionRoom, save_detection_room
 from scripts.training.lifted_photos import RoomPhotos, read_room_photos
@@ -37,7 +41,7 @@ from scripts.training.lifted_photos import RoomPhotos, read_room_photos
 MIN_PIXELS = 40
 """Smaller masks are not labelled: their points are ignored."""
 MIN_QUALITY = 0.05
-"""So are those whose box is no better than this."""
+"""So are those whose box is no better than this. Both were chosen by hand."""
 SQUARE = 1.15
 """Footprints with sides within this ratio look the same after a quarter of a turn."""
 EXACT = "exact"
@@ -56,6 +60,8 @@ class LiftRecipe:
     """Complete boxes to usual sizes."""
     quality: bool = True
     """Labels count by their quality."""
+    boxes: Literal["fitted", "true"] = "fitted"
+    """true: of lifted_photos only, the exact boxes instead; what fitting costs."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,9 @@ def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> Labell
     else:
         up = np.array(photo.lifted.up if recipe.gravity == "estimated" else (0.0, -1.0, 0.0))
     level = Rotation.align_vectors([[0, 0, 1]], [up])[0]
-    # Along the walls, as detection turns clouds.
-    level = Rotation.from_euler("z", -manhattan_yaw(level.apply(cloud.normal))) * level
+    # Along the walls, as detection turns clouds; a yaw of exactly 0 says that there are none.
+    walls = manhattan_yaw(level.apply(cloud.normal))
+    level = Rotation.from_euler("z", -walls) * level
     slope = cloud.xyz[:, :2] / cloud.xyz[:, 2:]
     column, row = np.floor(slope * (camera.fx, camera.fy) + (camera.cx, camera.cy)).astype(np.int64).T
     place = row.clip(0, camera.height - 1), column.clip(0, camera.width - 1)
@@ -105,7 +112,9 @@ def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> Labell
     member, fitted, rows = np.where(pixel == 0, 0, IGNORED), [], []
     for own in np.flatnonzero(size >= MIN_PIXELS).tolist():
         on = np.flatnonzero(pixel == own + 1)
-        box = fit_box(xyz[on], ends[on], np.zeros(3), photo.names[own], 0.0, usual=recipe.usual_sizes)
+        box = fit_box(
+            xyz[on], ends[on], np.zeros(3), photo.names[own], 0.0 if walls else None, usual=recipe.usual_sizes
+        )
         if box is not None and box.quality >= MIN_QUALITY:
             fitted.append(box)
             rows.append(own)
@@ -127,34 +136,51 @@ def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> Labell
     return LabelledPhoto(room, tuple(rows), level, int((size >= MIN_PIXELS).sum()))
 
 
-def annotated_photos(annotations: Path, depth: str, kept: Collection[str]) -> Iterator[tuple[str, SinglePhoto]]:
-    """Photos of an annotation file in COCO's layout, and what to call them; those without surface are left out.
+def annotated_photos(
+    annotations: Path, folder: Path | None, depth: str, kept: Collection[str]
+) -> Iterator[tuple[str, SinglePhoto]]:
+    """Photos of an annotation file in COCO's layout, and what to call them. Those without surface, or that cannot be
+    read, are left out with a message.
 
     Args:
         annotations: the file.
+        folder: of the photos; None: that of the file.
         depth: name of the model.
         kept: what is not needed again.
 
     Raises:
-        SceneError: the file or a photo cannot be read. EncoderError: the model is missing, or not metric.
+        SceneError: the file cannot be read. EncoderError: the model is missing, or not metric.
     """
-    for number, annotated in enumerate(read_coco(annotations)):
-        name = f"{number:06d}"
+    model = load_depth_estimator(depth, flag="--depth")
+    for annotated in read_coco(annotations, folder=folder):
+        name = f"{annotated.id:012d}"
         if name in kept:
             continue
-        read = read_rgbd(annotated.path)
-        height, width = read.rgb.shape[:2]
-        focal = read.focal_px or usual_focal(width, height)
-        depth_z, told = _model(depth).metric_depth(read.rgb, (focal, focal, width / 2, height / 2))
-        focal = read.focal_px or told or focal
-        instance = Image.fromarray(annotated.instance.astype(np.int32)).resize(
-            (width, height), Image.Resampling.NEAREST
-        )
         try:
-            lifted = lift_photo(depth_z, read.rgb, intrinsics=(focal, focal, width / 2, height / 2))
-        except SceneError:
-            continue
-        yield name, SinglePhoto(lifted, depth_z, np.asarray(instance).astype(np.int64), annotated.names)
+            yield name, _annotated_photo(annotated, model)
+        except SceneError as error:
+            print(f"left out: {error}", flush=True)
+
+
+def _annotated_photo(annotated: AnnotatedPhoto, model: DepthEstimator) -> SinglePhoto:
+    header = read_header(annotated.path)
+    masks = Image.fromarray(annotated.instance.astype(np.int32))
+    if masks.size != (header.width, header.height):
+        raise SceneError(
+            f"The photo has {header.width} x {header.height} pixels, its annotations {masks.width} x {masks.height}",
+            where=annotated.path,
+            fix="take the photos that were annotated",
+        )
+    if turn := EXIF_TURNS.get(header.orientation):
+        masks = masks.transpose(turn)
+    read = read_rgbd(annotated.path)
+    height, width = read.rgb.shape[:2]
+    focal = read.focal_px or usual_focal(width, height)
+    depth_z, told = model.metric_depth(read.rgb, (focal, focal, width / 2, height / 2))
+    focal = read.focal_px or told or focal
+    lifted = lift_photo(depth_z, read.rgb, intrinsics=(focal, focal, width / 2, height / 2))
+    masks = masks.resize((width, height), Image.Resampling.NEAREST)
+    return SinglePhoto(lifted, depth_z, np.asarray(masks).astype(np.int64), annotated.names)
 
 
 def rendered_photo(photos: RoomPhotos, number: int, depth: str) -> SinglePhoto:
@@ -176,9 +202,19 @@ def rendered_photo(photos: RoomPhotos, number: int, depth: str) -> SinglePhoto:
     return SinglePhoto(lifted, depth_z, photos.instance[number].astype(np.int64), photos.kinds, up)
 
 
+def true_boxes(photos: RoomPhotos, number: int, found: LabelledPhoto) -> Float[np.ndarray, "boxes 7"]:
+    """The exact boxes of the objects of `found`, in its frame."""
+    c2w = photos.c2w[number]
+    turn = found.level.as_matrix() @ c2w[:3, :3].T
+    true = photos.boxes[list(found.rows)].astype(np.float64).reshape(-1, 7)
+    true[:, :3] = (true[:, :3] - c2w[:3, 3]) @ turn.T
+    true[:, 6] += np.arctan2(turn[1, 0], turn[0, 0])
+    return true
+
+
 @cache
 def _model(name: str) -> DepthEstimator:
-    return load_depth_estimator(name, flag="--depth-model")
+    return load_depth_estimator(name, flag="--depth")
 
 
 @dataclass
@@ -189,14 +225,10 @@ class BoxQuality:
     iou: list[float] = field(default_factory=list)
     quality: list[float] = field(default_factory=list)
 
-    def add(self, found: LabelledPhoto, boxes: Float[np.ndarray, "objects 7"], c2w: Float[np.ndarray, "4 4"]) -> None:
-        """Count a photo; `boxes` are the true ones in the room's frame."""
+    def add(self, found: LabelledPhoto, true: Float[np.ndarray, "boxes 7"]) -> None:
+        """Count a photo."""
         self.masks += found.masks
         if found.rows:
-            turn = found.level.as_matrix() @ c2w[:3, :3].T
-            true = boxes[list(found.rows)].astype(np.float64)
-            true[:, :3] = (true[:, :3] - c2w[:3, 3]) @ turn.T
-            true[:, 6] += np.arctan2(turn[1, 0], turn[0, 0])
             assert found.room.quality is not None
             self.iou += np.diag(rotated_iou(found.room.boxes.astype(np.float64), true)).tolist()
             self.quality += found.room.quality.tolist()
@@ -220,13 +252,24 @@ class LiftRooms:
     """A folder of scripts.training.lifted_photos, or a file of annotations in COCO's layout, beside its photos."""
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Where the rooms go, a file for each photo with a box."""
+    folder: Path | None = None
+    """The folder of annotated photos; by default that of the file."""
     every: int = 1
-    """Of a folder, only every so manyth photo of each room."""
+    """Of a folder of lifted_photos, only every n-th photo of each room."""
     recipe: tyro.conf.OmitArgPrefixes[LiftRecipe] = field(default_factory=LiftRecipe)
 
     def main(self) -> None:
         """Label what is missing."""
-        if self.photos.suffix == ".json":
+        annotated = self.photos.suffix == ".json"
+        if annotated and ("exact" in (self.recipe.depth, self.recipe.gravity) or self.recipe.boxes == "true"):
+            raise ConfigError("Exact depth, gravity and boxes are known of lifted_photos only", where=self.photos)
+        if not annotated and not any(self.photos.glob("*.npz")):
+            raise SceneError("There are no photos", where=self.photos, fix="make them with lifted_photos")
+        recipe, path = asdict(self.recipe), self.output / "recipe.json"
+        if path.exists() and read_json(path) != recipe:
+            raise ConfigError("The folder has labels by another recipe", where=path, fix="choose another folder")
+        write_json(path, recipe)
+        if annotated:
             self._annotated()
         else:
             self._rendered()
@@ -234,7 +277,7 @@ class LiftRooms:
     def _annotated(self) -> None:
         kept = {path.stem for path in self.output.glob("*.npz")}
         boxes = 0
-        for name, photo in annotated_photos(self.photos, self.recipe.depth, kept):
+        for name, photo in annotated_photos(self.photos, self.folder, self.recipe.depth, kept):
             boxes += self._keep(name, label_photo(photo, self.recipe))
         print(f"{boxes} new boxes in {self.output}")
 
@@ -250,7 +293,11 @@ class LiftRooms:
                     labelled = label_photo(rendered_photo(photos, number, self.recipe.depth), self.recipe)
                 except SceneError:
                     continue
-                measured.add(labelled, photos.boxes, photos.c2w[number])
+                true = true_boxes(photos, number, labelled)
+                measured.add(labelled, true)
+                if self.recipe.boxes == "true":
+                    exact = replace(labelled.room, boxes=true.astype(np.float32), quality=None, open_sides=None)
+                    labelled = replace(labelled, room=exact)
                 self._keep(name, labelled)
             print(f"room {count} of {len(files)}", flush=True)
         if measured.iou:

@@ -26,7 +26,7 @@ from scripts.training.lifted_rooms import SQUARE
 from scripts.training.train_detection import FIRST_SEED
 
 MIN_SCORE = 0.25
-"""Of a box that becomes a label."""
+"""Of a box that becomes a label: a little below what ships, since labels count by their score."""
 MAX_FOREGROUND = 0.3
 """Points without a box are the room's if the head gives them at most this probability of belonging to an object."""
 

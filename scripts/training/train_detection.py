@@ -7,7 +7,8 @@ Rooms are made first, half a second each, and kept; then each step trains on one
 augmentation. Ctrl-C stops after the current step and writes a checkpoint; the same command goes on from there. Weights
 are written to --output at every checkpoint.
 
-With --surfaces some steps take surfaces of trained fields, which scripts.training.field_surfaces makes.
+With --surfaces some steps take surfaces of trained fields (scripts.training.field_surfaces), or lifted photos with
+boxes fitted to their masks (scripts.training.lifted_rooms); with --room-count 0 all steps do.
 
 The rooms' seeds are those of no report and no benchmark, and their looks are never those held out from training.
 """
@@ -29,7 +30,7 @@ from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_networ
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.detection_rooms import NOVEL, load_detection_room, read_kinds
+from scripts.training.detection_rooms import NOVEL, is_lifted, load_detection_room, read_kinds
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage
 from scripts.training.distributed import ALONE, World, join
 from scripts.training.session import INTERRUPTED, Session
@@ -51,7 +52,7 @@ class TrainDetection:
     start: Path | None = None
     """Weights to begin with, as this script writes them; --recipe's rates should be lower then."""
     surfaces: tuple[Path, ...] = ()
-    """Surfaces of trained fields to train on, besides the rooms: .npz files, or folders of these."""
+    """Surfaces of trained fields or lifted photos to train on, besides the rooms: .npz files, or folders of these."""
     room_count: int = 500
     """How many rooms; with 0 all steps take --surfaces."""
     make_rooms: bool = True
@@ -76,7 +77,13 @@ class TrainDetection:
             return self.train(world)
 
     def train(self, world: World = ALONE) -> int:
-        """The same in one of the processes that share a batch."""
+        """The same in one of the processes that share a batch.
+
+        Raises:
+            ConfigError: there is nothing to learn from, or a room is missing that shall not be made.
+        """
+        if not self.room_count and not self._surfaces():
+            raise ConfigError("There is nothing to learn from", fix="--surfaces FOLDER, or --room-count 500")
         torch.set_num_threads(self.threads)
         session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
@@ -93,14 +100,11 @@ class TrainDetection:
                 print(f"room {made + 1} of {len(seeds)}", flush=True)
         if world.any(session.stop.is_set()):
             return INTERRUPTED
-        kinds = tuple(dict.fromkeys([*KINDS, *self._names()]))
+        begun = None if self.start is None else load_network(self.start)
+        kinds = tuple(dict.fromkeys([*KINDS, *(begun.names if begun else ()), *self._names()]))
         vectors = torch.as_tensor(load_clip("builtin").encode_text(list(kinds))).float()
         torch.manual_seed(self.recipe.seed)
-        network = (
-            DetectionNetwork(self.shape)
-            if self.start is None
-            else load_network(self.start).network.train().requires_grad_(True)
-        )
+        network = begun.network.train().requires_grad_(True) if begun else DetectionNetwork(self.shape)
         stage = DetectionStage(
             self.rooms, seeds, kinds, vectors, self.recipe, network, self._surfaces(), world,
             NOVEL if self.hold_out else (),
@@ -115,31 +119,39 @@ class TrainDetection:
         return [file for path in self.surfaces for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])]
 
     def _names(self) -> list[str]:
-        """Of the objects of the surfaces, in order."""
-        return sorted({kind for path in self._surfaces() for kind in read_kinds(path)})
+        """Of the objects of surfaces and rooms, in order; rooms that are made here have no others than `KINDS`."""
+        rooms = [] if self.make_rooms else sorted(self.rooms.glob("*.npz"))
+        return sorted({kind for path in [*self._surfaces(), *rooms] for kind in read_kinds(path)})
 
     def _card(self, network: DetectionNetwork) -> dict[str, Any]:
         """The data card, without figures: scripts.benchmarks.detection adds these."""
+        lifted = sum(is_lifted(path) for path in self._surfaces())
+        exact = self.room_count if self.make_rooms else 0
+        data = {
+            "clouds": f"exact surfaces of {exact} procedural rooms (ovseg3d.synth), seeds from {FIRST_SEED}: half of"
+            " them of a type, half with random kinds",
+            "labelled by a head": f"{self.room_count - exact} clouds (scripts/training/self_labels.py)",
+            "augmentation": "holes by a depth buffer of random cameras, thinning, noise, yaw, mirroring, scale;"
+            " offsets, normals, shades and stray points as in fields (scripts/training/field_like.py); without"
+            " ceiling, colour or normals at random"
+            " (scripts/training/detection_stage.py)",
+            "surfaces": f"{len(self._surfaces()) - lifted} surfaces of trained fields of other such rooms"
+            " (scripts/training/field_surfaces.py)",
+            "lifted photos": f"{lifted}, with boxes fitted to 2D masks (scripts/training/lifted_rooms.py)",
+            "names": "text vectors of the kinds by the built-in CLIP",
+        }
+        if exact and not lifted:
+            data["never seen"] = "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan"
         return {
             "name": "detection",
             "role": "3D boxes, fronts and names of objects in point clouds",
             "format_version": 1,
             "license": "Apache-2.0",
-            "data": {
-                "clouds": f"exact surfaces of {self.room_count} procedural rooms (ovseg3d.synth), seeds from"
-                f" {FIRST_SEED}: half of them of a type, half with random kinds",
-                "augmentation": "holes by a depth buffer of random cameras, thinning, noise, yaw, mirroring, scale;"
-                " offsets, normals, shades and stray points as in fields (scripts/training/field_like.py); without"
-                " ceiling, colour or normals at random"
-                " (scripts/training/detection_stage.py)",
-                "surfaces": f"{len(self._surfaces())} surfaces of trained fields of other such rooms"
-                " (scripts/training/field_surfaces.py)",
-                "never seen": "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan",
-                "names": "text vectors of the kinds by the built-in CLIP",
-            },
+            "data": data,
             "limits": [
-                "Trained on procedural rooms alone: real scans are another domain, see the figures.",
-                "Names are those of the procedural kinds, and everyday words that the built-in CLIP takes for them.",
+                *(["Trained on procedural rooms: real scans are another domain, see the figures."] if exact else []),
+                *(["No fronts: masks of photos say nothing of them."] if lifted and not exact else []),
+                "Names are those of the training, and everyday words that the built-in CLIP takes for them.",
                 "Boxes are upright.",
             ],
             "recipe": {

@@ -67,6 +67,29 @@ def test_what_lies_apart_is_another_surface() -> None:
     assert found is not None and found.points.max() < len(points) and found.box[3:5].max() < 0.7
 
 
+@pytest.mark.parametrize("count", [400, 5_000, 60_000])
+def test_what_lies_apart_does_so_at_any_resolution(count: int) -> None:
+    rng = np.random.default_rng(0)
+    near = np.stack([np.full(count, 2.0), *rng.uniform(-0.3, 0.3, (2, count)) + [[0], [1.0]]], 1)
+    behind = near[: count // 10] + [0.9, 0, 0]
+    points = np.concatenate([near, behind])
+    found = fit_box(points, np.zeros((len(points), 3)), EYE, usual=False, wall_yaw=0.0)
+    assert found is not None and found.box[3:5].min() < 0.1
+
+
+def test_sides_turn_with_their_box() -> None:
+    """A bed is deeper than wide; along the world's x it has to be turned."""
+    whole = np.array([2.0, 0.0, 0.4, 2.0, 1.4, 0.8, 0.0])
+    points = surface_of(whole, 20_000)
+    for axis, name in ((np.array([0.0, 1, 0]), "y high"), (np.array([0.0, -1, 0]), "y low")):
+        shown = points[points @ axis < 0.3]
+        ends = (shown @ axis > 0.28)[:, None] * axis
+        found = fit_box(shown, ends, EYE, "bed", wall_yaw=0.0)
+        assert found is not None and np.isclose(found.box[6], np.pi / 2), name
+        # Its own x is the world's y.
+        assert np.flatnonzero(found.open_sides).tolist() == [1 if axis[1] > 0 else 0], name
+
+
 def test_a_bed_that_the_photo_cuts_is_completed_on_that_side() -> None:
     whole = np.array([2.0, 0.0, 0.4, 1.4, 2.0, 0.8, 0.0])
     points = surface_of(whole)
@@ -154,10 +177,25 @@ def test_a_larger_prediction_beyond_an_open_side_costs_nothing() -> None:
     assert all(small[name] > 0.05 for name in names), "a smaller one is wrong"
 
 
+def test_a_cloud_without_a_known_point_has_a_loss_of_zero() -> None:
+    network = DetectionNetwork()
+    zeros = torch.zeros(3, requires_grad=True)
+    found = Predictions(
+        zeros, zeros, torch.zeros(3, 3), torch.zeros(3, 3), torch.zeros(3, YAW_BINS),
+        torch.zeros(3, len(SYMMETRY_ORDERS)), torch.zeros(3, 64),
+    )  # fmt: skip
+    targets = Targets(
+        torch.full((3,), IGNORE), torch.zeros(0, 7), torch.zeros(0, dtype=torch.int64), torch.zeros(0).long()
+    )  # fmt: skip
+    total = torch.stack(list(detection_losses(network, found, targets, torch.ones(1, 192)).values())).sum()
+    total.backward()
+    assert total == 0 and zeros.grad is not None and not zeros.grad.any()
+
+
 def test_labels_count_by_their_quality() -> None:
     size, center = torch.tensor([[3.0, 1.0, 1.0]]), torch.tensor([[0.0, 0.5, 0.5]])
-    full = losses_of(size, center, quality=torch.tensor([1.0]))
-    half = losses_of(size, center, quality=torch.tensor([0.5]))
+    full = losses_of(size, center, weight=torch.tensor([1.0]))
+    half = losses_of(size, center, weight=torch.tensor([0.5]))
     for name in ("iou", "center", "size", "yaw", "name"):
         assert torch.isclose(half[name], full[name] / 2)
     assert torch.isclose(half["foreground"], full["foreground"]), "it is an object all the same"

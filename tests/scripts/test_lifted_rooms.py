@@ -1,16 +1,19 @@
 """Labels without 3D annotation: photos, lifted rooms with fitted boxes, annotations in COCO's layout, self-training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from coco_photos import SquareInFront, coco
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovseg3d import limits
 from ovseg3d.datasets import read_coco
 from ovseg3d.errors import ConfigError, SceneError
-from ovseg3d.geometry import rotated_iou
+from ovseg3d.geometry import inside_boxes, rotated_iou
 from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
 from ovseg3d.scene import PointCloud
@@ -19,7 +22,7 @@ from scripts.training import lifted_photos, lifted_rooms
 from scripts.training.detection_rooms import IGNORED, load_detection_room, read_detection_room, read_kinds
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage, placed
 from scripts.training.lifted_photos import RoomPhotos, make_room_photos, read_room_photos, save_room_photos
-from scripts.training.lifted_rooms import LiftRecipe, LiftRooms, label_photo, rendered_photo
+from scripts.training.lifted_rooms import LiftRecipe, LiftRooms, annotated_photos, label_photo, rendered_photo
 from scripts.training.self_labels import SelfLabels, self_labelled
 from scripts.training.train_detection import FIRST_SEED, TrainDetection
 
@@ -108,7 +111,9 @@ def test_rooms_are_kept_and_measured(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "| 1 | 100% |" in capsys.readouterr().out
     room = read_detection_room(tmp_path / "rooms/1_000.npz")
     assert room.quality is not None and room.open_sides is not None and room.open_sides.shape == (1, 6)
-    LiftRooms(tmp_path / "photos", tmp_path / "rooms").main()
+    with pytest.raises(ConfigError, match="another recipe"):
+        LiftRooms(tmp_path / "photos", tmp_path / "rooms").main()
+    LiftRooms(tmp_path / "photos", tmp_path / "rooms", recipe=EXACT).main()
     assert "mean IoU" not in capsys.readouterr().out, "nothing was missing"
 
 
@@ -132,7 +137,8 @@ def test_annotations_in_cocos_layout(tmp_path: Path) -> None:
     assert first.path == tmp_path / "a.png" and first.names == ("table", "folding chair")
     assert first.instance[15, 15] == 2 and first.instance[25, 15] == 2, "the smaller object is in front"
     assert first.instance[35, 15] == 1 and first.instance[5, 5] == 0
-    assert second.path.name == "b.png" and second.names == () and (second.instance == -1).sum() == 5 * 6
+    assert (first.instance == 2).sum() == 19 * 19 and (first.instance == 1).sum() == 59 * 19 - 19 * 9
+    assert second.path.name == "b.png" and second.names == () and (second.instance == -1).sum() == 4 * 5
 
 
 @pytest.mark.parametrize(
@@ -146,6 +152,15 @@ def test_annotations_in_cocos_layout(tmp_path: Path) -> None:
             ]
         },
         {"images": [{"id": 1, "file_name": "../a.png", "width": 60, "height": 40}]},
+        {"images": [{"id": 1, "file_name": "a.png", "width": 10**30, "height": 40}]},
+        {"images": [{"id": 1, "file_name": "a.png", "width": 0, "height": 40}]},
+        {"images": [{"id": 1, "file_name": "a.png", "width": 10**6, "height": 10**6}]},
+        {"images": [{"id": 1, "file_name": None, "width": 60, "height": 40}]},
+        {"images": [7]},
+        {"annotations": [{"image_id": 1, "category_id": 5, "segmentation": [[0, 0, float("nan"), 0, 5, 5]]}]},
+        {"annotations": [{"image_id": 1, "category_id": 5, "segmentation": [[0, 0, 5, 0, 5]]}]},
+        {"annotations": [{"image_id": 1, "category_id": 5, "segmentation": None}]},
+        {"categories": [{"id": 5, "name": None}]},
     ],
 )
 def test_a_file_in_another_layout_is_an_error(tmp_path: Path, changes: dict[str, object]) -> None:
@@ -153,14 +168,49 @@ def test_a_file_in_another_layout_is_an_error(tmp_path: Path, changes: dict[str,
         list(read_coco(coco(tmp_path, **changes)))
 
 
+def test_annotations_above_the_usual_limit_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = coco(tmp_path, info="x" * 2000)
+    monkeypatch.setattr(limits, "MAX_TEXT_BYTES", 1000)
+    assert len(list(read_coco(path))) == 2
+
+
 def test_annotated_photos_are_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifted_rooms, "_model", lambda name: SquareInFront())
+    monkeypatch.setattr(lifted_rooms, "load_depth_estimator", lambda name, flag: SquareInFront())
     LiftRooms(coco(tmp_path), tmp_path / "rooms", recipe=LiftRecipe(depth="any")).main()
-    room = read_detection_room(tmp_path / "rooms/000000.npz")
-    assert room.kinds == ("table", "folding chair") == read_kinds(tmp_path / "rooms/000000.npz")
-    assert not (tmp_path / "rooms/000001.npz").exists(), "a crowd has no box"
+    room = read_detection_room(tmp_path / "rooms/000000000001.npz")
+    assert room.kinds == ("table", "folding chair") == read_kinds(tmp_path / "rooms/000000000001.npz")
+    assert not (tmp_path / "rooms/000000000002.npz").exists(), "a crowd has no box"
     chair = room.xyz[room.instance == 2]
     assert np.allclose(np.ptp(chair @ [0, 0, 1]), 2 * 18 / 55, atol=0.1), "in metres, by the model's focal length"
+
+
+def test_masks_turn_with_their_photo_and_have_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    class Model(SquareInFront):
+        def metric_depth(self, photo: np.ndarray, intrinsics: tuple[float, ...]) -> tuple[np.ndarray, float]:
+            shapes.append(photo.shape)
+            return super().metric_depth(photo, intrinsics)
+
+    monkeypatch.setattr(lifted_rooms, "load_depth_estimator", lambda name, flag: Model())
+    path, exif = coco(tmp_path), Image.Exif()
+    exif[0x0112] = 6  # shown turned clockwise
+    Image.fromarray(np.full((40, 60, 3), 100, np.uint8)).save(tmp_path / "a.png", exif=exif)
+    found = dict(annotated_photos(path, None, "any", ()))
+    photo = found["000000000001"]
+    assert shapes[0][:2] == photo.instance.shape == (60, 40)
+    # The table is in the file's lower half; turned clockwise that is the left half.
+    assert (photo.instance[:, :20] > 0).mean() > 0.9 > 0.4 > (photo.instance[:, 20:] == 1).mean()
+    Image.fromarray(np.full((30, 60, 3), 100, np.uint8)).save(tmp_path / "a.png")
+    assert "000000000001" not in dict(annotated_photos(path, None, "any", ()))
+
+
+def test_what_only_rendered_photos_know(tmp_path: Path) -> None:
+    for recipe in (EXACT, LiftRecipe(gravity="exact"), LiftRecipe(boxes="true")):
+        with pytest.raises(ConfigError, match="lifted_photos"):
+            LiftRooms(coco(tmp_path), tmp_path / "rooms", recipe=recipe).main()
+    with pytest.raises(SceneError, match="no photos"):
+        LiftRooms(tmp_path, tmp_path / "rooms").main()
 
 
 def test_open_sides_are_mirrored_with_their_boxes() -> None:
@@ -219,3 +269,14 @@ def test_a_missing_labelled_room_is_an_error(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(ConfigError, match="is missing"):
         training.train()
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        replace(training, room_count=0).train()
+
+
+def test_true_boxes_are_those_of_the_objects(tmp_path: Path) -> None:
+    save_room_photos(tmp_path / "photos/1.npz", rendered())
+    LiftRooms(tmp_path / "photos", tmp_path / "rooms", recipe=replace(EXACT, boxes="true")).main()
+    room = read_detection_room(tmp_path / "rooms/1_000.npz")
+    assert np.allclose(room.boxes[0, 3:6], TABLE[3:6]) and room.quality is None and room.open_sides is None
+    own = room.xyz[room.instance == 1].astype(float)
+    assert inside_boxes(own, room.boxes.astype(float) + [0, 0, 0, 0.05, 0.05, 0.05, 0])[0].mean() > 0.98

@@ -11,7 +11,8 @@ from ovseg3d.datasets import BoxScene, detection_protocol, write_mmdet3d
 from ovseg3d.files import read_json
 from ovseg3d.heads.detection import Detector, load_network
 from scripts.benchmarks.reproduce_imov3d import ReproduceImOV3D
-from scripts.training import lifted_rooms, self_labels
+from scripts.training import lifted_rooms
+from scripts.training.train_detection import TrainDetection
 
 SCANNET = detection_protocol("ScanNet-18")
 
@@ -35,7 +36,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(lifted_rooms, "_model", lambda name: SquareInFront())
+    monkeypatch.setattr(lifted_rooms, "load_depth_estimator", lambda name, flag: SquareInFront())
     for split in ("train", "val"):
         write_mmdet3d(tmp_path / split, [scan("scene0001_00")], SCANNET, "infos.pkl")
     work = tmp_path / "work"
@@ -73,4 +74,16 @@ def test_no_label_of_the_clouds_is_read(tmp_path: Path) -> None:
         )  # fmt: skip
         stages._label(Detector().weights)
         rooms.append((tmp_path / folder / "work/clouds/scene0001_00.npz").read_bytes())
-    assert rooms[0] == rooms[1] and self_labels.MIN_SCORE < 0.3
+    assert rooms[0] == rooms[1]
+
+
+def test_an_interrupted_training_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifted_rooms, "load_depth_estimator", lambda name, flag: SquareInFront())
+    monkeypatch.setattr(TrainDetection, "train", lambda self: 130)
+    stages = ReproduceImOV3D(
+        coco(tmp_path), tmp_path / "none.pkl", tmp_path / "none.pkl", work=tmp_path / "work",
+        recipe=lifted_rooms.LiftRecipe(depth="any"),
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        stages.main()
+    assert ended.value.code == 130 and not (tmp_path / "work/clouds").exists(), "an unfinished head labels nothing"

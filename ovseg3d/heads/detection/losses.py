@@ -12,6 +12,7 @@ from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, DetectionNetwork, P
 from ovseg3d.heads.detection.yaw import decode_yaw, yaw_labels
 
 BACKGROUND, IGNORE = -1, -2
+"""Of voxels without a box: one less than the instances of points, 0 and -1."""
 MIN_VOXELS = 2
 """Objects that fill fewer voxels are ignored: nothing is left of them."""
 OBJECT_SHARE = 0.5
@@ -20,7 +21,7 @@ points count half."""
 CENTER_BETA, SIZE_BETA = 0.01, 0.05
 """Errors from which the losses of centre (metres) and logarithmic size are linear: pictures are 2 cm thick."""
 MIN_SIDE = 1e-3
-"""Of a prediction without what goes beyond open sides, metres."""
+"""Least side of a prediction that is clipped at open sides, metres."""
 SMALL_POWER = 0.75
 """A voxel's weight is its object's number of voxels to the power of minus this: 1 would make all objects equal."""
 TEXT_SCALE = 14.0
@@ -42,8 +43,8 @@ class Targets:
     """Order of symmetry."""
     kind: Int[Tensor, " boxes"]
     """Row of its name in the names' embeddings."""
-    quality: Float[Tensor, " boxes"] | None = None
-    """Weight of each box's losses, 0 to 1; None: 1."""
+    weight: Float[Tensor, " boxes"] | None = None
+    """Of each box's losses, 0 to 1; None: 1."""
     open_sides: Bool[Tensor, "boxes 6"] | None = None
     """Sides beyond which an object may go on (x low, x high, y low... along its axes): a prediction that is larger
     there is not wrong. None: none."""
@@ -66,7 +67,7 @@ def assign(
     votes[:, 1] *= OBJECT_SHARE
     box = votes.argmax(1) - 2
     few = torch.bincount(box + 2, minlength=columns)[2:] < MIN_VOXELS
-    return torch.where(few[box.clamp(min=0)] & (box >= 0) | (box < -1), IGNORE, box) if boxes else box
+    return torch.where((box >= 0) & few[box.clamp(min=0)], IGNORE, box) if boxes else box
 
 
 def detection_losses(
@@ -83,6 +84,8 @@ def detection_losses(
     known = targets.voxel_box != IGNORE
     positive = (targets.voxel_box >= 0).nonzero()[:, 0]
     foreground = (targets.voxel_box >= 0).float()
+    if not known.any():
+        return {"foreground": found.foreground.sum() * 0}
     losses = {"foreground": F.binary_cross_entropy_with_logits(found.foreground[known], foreground[known]) * 4}
     quality = torch.zeros_like(found.quality)
     weight = torch.ones_like(quality)
@@ -91,8 +94,8 @@ def detection_losses(
         # A large object has a thousand times the voxels of a small one, but not its importance.
         share = torch.bincount(row, minlength=len(targets.boxes)).float().clamp(min=1).pow(-SMALL_POWER)[row]
         share = share / share.sum()
-        if targets.quality is not None:
-            share = share * targets.quality[row]
+        if targets.weight is not None:
+            share = share * targets.weight[row]
         box, order = targets.boxes[row], targets.symmetry[row]
         center, log_size, yaw = found.center[positive], found.log_size[positive], found.yaw[positive]
         if targets.open_sides is not None:

@@ -1,7 +1,7 @@
 """Predictions averaged over several grids of voxels.
 
-Where the borders of the voxels lie, and along which axis the cloud lies, is chance. What these two add to a prediction
-differs from pass to pass, so the mean has less of it.
+Where the borders of the voxels lie, and along which axis the cloud lies, is chance. Both cause errors that differ from
+pass to pass; those of the mean are smaller.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.align import rotated
 from ovseg3d.heads.detection.network import DetectionNetwork, Predictions
 from ovseg3d.heads.detection.voxels import Voxels, voxelize
@@ -31,8 +32,10 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
         passes: at least 1, which is the network's own output.
 
     Raises:
-        ConfigError: the cloud extends too far for its voxels.
+        ConfigError: the cloud extends too far for its voxels, or there is no pass.
     """
+    if passes < 1:
+        raise ConfigError(f"{passes} passes of the detection head see nothing", fix="1 or more")
     voxels = voxelize(cloud)
     total = vars(network(voxels))
     for quarters in range(1, passes):

@@ -26,15 +26,16 @@ SIDES = 6
 MIN_POINTS = 30
 """Fewer show no extent."""
 SAMPLE = 800
-"""About so many points of an object are clustered, and turned to find its yaw."""
-GAP = 0.05
-"""Largest gap between points of a cluster, as a share of their distance from the camera."""
+"""About so many points of an object are turned to find its yaw."""
+CELL, GAP = 0.02, 0.05
+"""Points are clustered in cells of this side, joined over gaps of at most that: shares of their median distance from
+the camera. Chosen by hand: a photo of 160 pixels has a point every 1 %, on oblique surfaces every 3 %."""
 MIN_SHARE = 0.2
 """Clusters with a smaller share of the points are dropped."""
 TRIM = 0.01
 """Share of the points outside the box on each side."""
 ANGLES = 30
-"""Yaws that are tried, over a quarter of a turn."""
+"""Yaws that are tried, over a quarter of a turn: every 3 degrees."""
 WALL = 1.15
 """The walls' yaw is taken if its footprint is larger by at most this factor."""
 NEARER = 0.05
@@ -46,7 +47,7 @@ SMALL = 2.0
 MIN_SIDE = 0.02
 """Metres."""
 OPEN = 0.8
-"""Factor of the quality for each open side."""
+"""Factor of the quality for each open side; chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FittedBox:
 
     box: Float[np.ndarray, "7"]
     """Centre, full size, yaw (radians). Its x is across the front of things of its kind, or along the longer level side
-    of an unknown kind; nothing says which side is the front."""
+    where the usual size is unknown or not used; nothing says which side is the front."""
     open_sides: Bool[np.ndarray, "6"]
     """Where nothing says that the object ends, see `SIDES`."""
     quality: float
@@ -172,15 +173,12 @@ def _largest_clusters(xyz: np.ndarray, eye: np.ndarray) -> Int[np.ndarray, " mem
     """Rows of the points but for those that lie apart."""
     if len(xyz) < MIN_POINTS:
         return np.arange(0)
-    some = np.sort(np.random.default_rng(0).permutation(len(xyz))[:SAMPLE])
-    reach = GAP * max(1.0, np.sqrt(len(xyz) / SAMPLE)) * float(np.median(np.linalg.norm(xyz[some] - eye, axis=1)))
-    label = DBSCAN(eps=reach, min_samples=3).fit_predict(xyz[some])
-    count = np.bincount(label[label >= 0], minlength=1)
-    kept = np.isin(label, np.flatnonzero(count >= MIN_SHARE * len(some)))
-    if len(some) == len(xyz):
-        return np.flatnonzero(kept)
-    low, high = (getattr(xyz[some][kept], end)(0) for end in ("min", "max")) if kept.any() else (np.inf, -np.inf)
-    return np.flatnonzero(((xyz >= low) & (xyz <= high)).all(1))
+    unit = float(np.median(np.linalg.norm(xyz - eye, axis=1)))
+    cell = np.floor((xyz - xyz.min(0)) / (CELL * unit)).astype(np.int64)
+    _, first, of, count = np.unique(cell, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    label = DBSCAN(eps=GAP * unit, min_samples=1).fit_predict(xyz[first])
+    kept = np.bincount(label, count) >= MIN_SHARE * len(xyz)
+    return np.flatnonzero(kept[label][of.ravel()])
 
 
 def _yaw(xy: np.ndarray, wall_yaw: float | None) -> float:

@@ -1,18 +1,19 @@
 """Usual sizes of things, as a distribution: logarithms of the sides are normal.
 
-Medians were written down from everyday knowledge of homes and offices, before any box was fitted with them; no
-statistics of a dataset are in them.
+Medians were written down by hand, from everyday knowledge of homes and offices, before any box was fitted with them.
+The kinds are those of the procedural rooms, and 61 % of the sides are within 10 % of the medians there, since both are
+of usual furniture: on these rooms the prior is better than it will be elsewhere.
 """
 
 import numpy as np
 from jaxtyping import Float
 
 DEVIATION = 0.35
-"""Of the logarithm of a side: two in three things are within 42 % of the median."""
+"""Of the logarithm of a side: two in three things have a side of 0.7 to 1.42 times the median."""
 MEDIANS: dict[str, tuple[float, float, float]] = {
     "apple": (0.08, 0.08, 0.08), "backpack": (0.32, 0.2, 0.45), "ball": (0.22, 0.22, 0.22),
-    "banana": (0.18, 0.05, 0.05), "bathtub": (1.6, 0.75, 0.6), "bear": (0.25, 0.2, 0.3), "bed": (1.4, 2.0, 0.8),
-    "bicycle": (0.5, 1.7, 1.0), "bin": (0.3, 0.28, 0.4), "book": (0.15, 0.22, 0.03), "bookshelf": (0.9, 0.3, 1.8),
+    "banana": (0.18, 0.05, 0.05), "bathtub": (1.6, 0.75, 0.6), "bear": (0.25, 0.25, 0.3), "bed": (1.4, 2.0, 0.8),
+    "bicycle": (1.7, 0.5, 1.0), "bin": (0.3, 0.28, 0.4), "book": (0.15, 0.22, 0.03), "bookshelf": (0.9, 0.3, 1.8),
     "bottle": (0.07, 0.07, 0.25), "bowl": (0.16, 0.16, 0.07), "box": (0.4, 0.3, 0.3), "cabinet": (0.9, 0.45, 1.2),
     "ceiling light": (0.4, 0.35, 0.2), "chair": (0.5, 0.55, 0.9), "clock": (0.3, 0.05, 0.3),
     "counter": (1.8, 0.6, 0.9), "cup": (0.09, 0.08, 0.09), "curtain": (1.2, 0.12, 2.2), "cushion": (0.45, 0.15, 0.35),
