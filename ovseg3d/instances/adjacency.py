@@ -5,7 +5,6 @@ Edge features are means over the common edges, so they can be added up when regi
 - the step in colour. Within a plane of the layout only this and the tint count, since pictures and rugs have no shape.
 - bends. Concave ones lie where objects stand on or lean against each other (Stein et al. 2014); convex ones lie within
   one object.
-- photos in which a region ends there.
 - shares of edges that leave a plane of the layout, join two planes, or lie within one.
 
 Region features compare whole regions: appearance (features are blurred over cells of the photos, so edges alone say
@@ -26,28 +25,27 @@ Colours are CIELAB / 100. Bends are those of `bends`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int
 from scipy.special import logit
 
-from ovseg3d.field.surface import Visibility
-from ovseg3d.instances.graph import Contacts, majority
+from ovseg3d.instances.graph import Contacts
 from ovseg3d.instances.proposals import VOTE_COLUMNS, VOTE_FEATURES, vote_features
 
 PAIR_FEATURES = (
-    "step", "bend", "photos", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
+    "step", "bend", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
     "look of the others", "tint", "lightness", "smaller core", "larger core", "smaller", "larger", "share of outline",
     "length", "width", "depth", "height", "bottom", "above", "aside", "growth", "width of the larger",
     "height of the larger", "width of the smaller", "height of the smaller",
 )  # fmt: skip
-"""Inputs of the network, in this order; the first eight are edge features."""
+"""Inputs of the network, in this order; the first seven are edge features."""
 GROWING = (
-    "step", "photos", "look", "look of the first features", "look of the others", "tint", "lightness", "votes apart",
+    "step", "look", "look of the first features", "look of the others", "tint", "lightness", "votes apart",
     "sizes apart",
 )  # fmt: skip
 """Increasing these never makes one instance more likely: the network's weights are constrained."""
@@ -94,47 +92,12 @@ def bends(
     return ((normal[i] - normal[j]) * apart).sum(1)
 
 
-def votes(
-    pair: Int[np.ndarray, "contacts 2"],
-    patch: Int[np.ndarray, " points"],
-    count: int,
-    visibilities: Sequence[Visibility],
-    regions: Sequence[Integer[np.ndarray, "_ _"]],
-) -> Float[np.ndarray, " contacts"]:
-    """How much less often than usual photos that see both superpoints of a pair put them in one region, -1 to 1.
-
-    Args:
-        pair: superpoints that touch.
-        patch: superpoint of each point.
-        count: number of superpoints.
-        visibilities: the points that each photo sees.
-        regions: a region map for each of `visibilities`, or empty.
-    """
-    same, both = np.zeros(len(pair)), np.zeros(len(pair))
-    for visibility, region in zip(visibilities, regions, strict=True) if regions else ():
-        h, w = region.shape
-        column, row = np.clip((visibility.xy * (w, h)).astype(np.int64), 0, (w - 1, h - 1)).T
-        most = majority(patch[visibility.point], region[row, column].astype(np.int64), count, 0.0, missing=-1)
-        first, second = most[pair].T
-        seen = (first >= 0) & (second >= 0)
-        both += seen
-        same += seen & (first == second)
-    asked = both > 0
-    share = same / np.maximum(both, 1)
-    # Photos may be segmented finely or coarsely: only the difference from other pairs is informative.
-    usual = float(np.median(share[asked])) if asked.any() else 0.0
-    return np.where(asked, usual - share, 0.0)
-
-
-def edge_features(
-    border: Contacts, plane: Int[np.ndarray, " superpoints"], vote: Float[np.ndarray, " contacts"]
-) -> Contacts:
+def edge_features(border: Contacts, plane: Int[np.ndarray, " superpoints"]) -> Contacts:
     """Edge features of each contact: `sums` are its number of edges, and that times each edge feature.
 
     Args:
         border: sums are the number of edges, their steps in colour and their bends.
         plane: layout plane of each superpoint, from 1; 0 for none.
-        vote: from `votes`.
     """
     edges, step, bend = border.sums.T
     first, second = plane[border.pair].T
@@ -142,7 +105,7 @@ def edge_features(
     bend = np.where(flat, 0.0, bend / edges)  # bends within a plane are noise
     corner = (first > 0) & (second > 0) & (first != second)
     found = [
-        np.ones(len(edges)), step / edges, bend.clip(-ROUND, DEEP), vote, first != second, bend.clip(-1, 0),
+        np.ones(len(edges)), step / edges, bend.clip(-ROUND, DEEP), first != second, bend.clip(-1, 0),
         bend.clip(0, RIGHT), corner, flat,
     ]  # fmt: skip
     return Contacts(border.pair, edges[:, None] * np.stack(found, 1))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
@@ -80,7 +80,6 @@ def find_instances(
     features: Sequence[Float[np.ndarray, "points _"]],
     *,
     visibilities: Sequence[Visibility] = (),
-    regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     masks: Sequence[Layers] = (),
     propose: Callable[[Superpoints], Proposals | None] = lambda made: None,
     config: InstanceConfig | None = None,
@@ -92,7 +91,6 @@ def find_instances(
         features: sets of vectors, such as lifted CLIP and DINO features, weighted equally. Empty: only colour and shape
             are used.
         visibilities: which points each photo sees, and where.
-        regions: region maps of the same photos, of any size and numbering, one for each of `visibilities`; or empty.
         masks: a segmenter's masks of the same photos, or empty.
         propose: gives the detection head's view of the points, or None; by default there is none.
         config: thresholds and settings of the steps.
@@ -101,7 +99,7 @@ def find_instances(
     if len(surface) < 2:
         ids = np.full(len(surface), int(config.least <= 1))
         return Instances(ids, np.zeros(len(surface), np.int64), np.zeros(len(surface), np.int64))
-    made = find_superpoints(surface, features, visibilities, regions, config.superpoint, config.structure)
+    made = find_superpoints(surface, features, config.superpoint, config.structure)
     proposals = propose(made)
     layout, inside, tree = grow(made, config, proposals)
     told = node_features(tree, inside, made, layout, proposals)

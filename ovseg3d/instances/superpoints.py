@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int
 
-from ovseg3d.field.surface import Surface, Visibility
-from ovseg3d.instances.adjacency import bends, edge_features, moments, votes
+from ovseg3d.field.surface import Surface
+from ovseg3d.instances.adjacency import bends, edge_features, moments
 from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spacing, touching
 from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, find_layout, lies_on
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
@@ -65,20 +65,16 @@ class Superpoints:
     """Height of the layout's floor along the up axis; None without one."""
     adjacency: Contacts
     """Sums: edges between points, their steps in colour, their bends."""
-    vote: Float[np.ndarray, " contacts"]
-    """The photos' vote on each contact, see `adjacency.votes`."""
 
     @property
     def contacts(self) -> Contacts:
         """Edge features of the contacts, see `adjacency.edge_features`."""
-        return edge_features(self.adjacency, self.plane, self.vote)
+        return edge_features(self.adjacency, self.plane)
 
 
 def find_superpoints(
     surface: Surface,
     features: Sequence[Float[np.ndarray, "points _"]],
-    visibilities: Sequence[Visibility] = (),
-    regions: Sequence[Integer[np.ndarray, "_ _"]] = (),
     config: SuperpointConfig | None = None,
     structure: StructureConfig | None = None,
 ) -> Superpoints:
@@ -86,7 +82,7 @@ def find_superpoints(
 
     Args:
         surface: at least two points.
-        features, visibilities, regions: as for `grouping.find_instances`.
+        features: as for `grouping.find_instances`.
         config: how points are grouped.
         structure: how planes of the layout are found.
     """
@@ -130,7 +126,6 @@ def find_superpoints(
         kind=kind[plane],
         floor=floor,
         adjacency=adjacency,
-        vote=votes(adjacency.pair, superpoint, len(weight), visibilities, regions),
     )
 
 

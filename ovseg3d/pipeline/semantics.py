@@ -115,7 +115,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     seconds["refine_seconds"] = time.monotonic() - start
     start = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
-    appearance, regions = clues(scene, surface, found.vectors, features, visibilities)
+    appearance = appearances(scene, surface, found.vectors, features, visibilities)
     masks = segmented(scene, features)
     structure, said, metres = StructureConfig(layout=config.semantics.layout), None, scene.metres_per_unit
 
@@ -126,7 +126,7 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
         return None if said is None else proposals_of(said)
 
     grouped = find_instances(
-        surface, appearance, visibilities=visibilities, regions=regions, masks=masks, propose=proposed,
+        surface, appearance, visibilities=visibilities, masks=masks, propose=proposed,
         config=InstanceConfig(structure=structure),
     )  # fmt: skip
     known = _Known(grouped, basis, found.vectors)
@@ -264,14 +264,14 @@ def lift_photos(
     return basis, lifted, (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
 
 
-def clues(
+def appearances(
     scene: Scene,
     surface: Surface,
     vectors: Float[np.ndarray, "points kept"],
     features: SceneFeatures,
     visibilities: Sequence[Visibility],
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Evidence for instances besides shape: appearance features of the points, and the photos' regions.
+) -> list[Float[np.ndarray, "points _"]]:
+    """Appearance features of the points: CLIP, and DINO if all photos have it.
 
     Args:
         scene: the capture.
@@ -279,19 +279,13 @@ def clues(
         vectors: CLIP vectors of the points, in the basis.
         features: of all frames.
         visibilities: one per training photo.
-
-    Returns:
-        Appearance features, each (points, dim): CLIP, and DINO if all photos have it. Regions of each training photo,
-        or none if some photo lacks them.
     """
-    appearance, maps = [vectors], [features[view] for view in scene.train]
+    maps = (features[view] for view in scene.train)
     dinos = [one.dino.at for one in maps if one.dino is not None]
-    if len(dinos) == len(visibilities):
-        # Called with arrays, `at` returns arrays.
-        lifted = lift(visibilities, dinos, len(surface))  # pyright: ignore[reportArgumentType]
-        appearance.append(lifted.vectors)
-    regions = [one.clip.index for one in maps if isinstance(one.clip, Regions)]
-    return appearance, regions if len(regions) == len(visibilities) else []
+    if len(dinos) < len(visibilities):
+        return [vectors]
+    # Called with arrays, `at` returns arrays.
+    return [vectors, lift(visibilities, dinos, len(surface)).vectors]  # pyright: ignore[reportArgumentType]
 
 
 def segmented(scene: Scene, features: SceneFeatures) -> list[np.ndarray]:

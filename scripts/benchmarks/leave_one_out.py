@@ -144,7 +144,7 @@ def _once() -> Generator[None, None, None]:
         learn = kept("learn", semantics.FeatureTrainer.learn)
 
     with ExitStack() as stack:
-        for name in ("survey", "lift_photos", "clues"):
+        for name in ("survey", "lift_photos", "appearances"):
             stack.enter_context(patch.object(semantics, name, kept(name, getattr(semantics, name))))
         stack.enter_context(patch.object(semantics, "FeatureTrainer", Trainer))
         yield

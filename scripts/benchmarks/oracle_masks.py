@@ -4,9 +4,8 @@
 
 The true masks of a synthetic room's photos stand in for a segmenter's, with errors: in a photo an object is split at
 random into two or three parts (30 %), joined with a neighbour (20 %), or missing (20 %), and borders are off by up to 3
-pixels. Rows: no masks; the masks as region maps, one vote of the photos among other edge features (`adjacency.votes`);
-the masks by view consensus (`instances.consensus`), as `--segments sam:...` has them. Recall and precision are those of
-instances at point IoU 0.25 and 0.5, whatever their names, against the room's exact cloud.
+pixels. Rows: no masks; the masks by view consensus (`instances.consensus`), as `--segments sam:...` has them. Recall
+and precision are those of instances at point IoU 0.25 and 0.5, whatever their names, against the room's exact cloud.
 """
 
 from collections.abc import Sequence
@@ -66,7 +65,6 @@ class OracleMasks:
             for seed in self.seeds:
                 random = np.random.default_rng(seed)
                 masks = [spoiled(image, random, self.errors) for image in true]
-                _print(name, f"votes, seed {seed}", measure(scene, points, _grouped(points, regions=masks)))
                 layers = [image[None] for image in masks]
                 _print(name, f"consensus, seed {seed}", measure(scene, points, _grouped(points, masks=layers)))
 
@@ -124,12 +122,11 @@ def measure(scene: Scene, points: Points, ids: np.ndarray) -> InstanceScores:
     )
 
 
-def _grouped(points: Points, regions: Sequence[np.ndarray] = (), masks: Sequence[np.ndarray] = ()) -> np.ndarray:
+def _grouped(points: Points, masks: Sequence[np.ndarray] = ()) -> np.ndarray:
     found = find_instances(
         points.surface,
         points.appearance,
         visibilities=points.visibilities,
-        regions=regions or points.regions,
         masks=masks,
     )
     return found.instance

@@ -47,7 +47,7 @@ from ovseg3d.instances.graph import MergeTree, add_up, agglomerate
 from ovseg3d.instances.grouping import InstanceConfig, grow, region_means
 from ovseg3d.instances.proposals import VOTE_FEATURES, Proposals
 from ovseg3d.instances.superpoints import Superpoints, find_superpoints
-from ovseg3d.pipeline.semantics import clues, lift_photos, proposals_of, segment, survey
+from ovseg3d.pipeline.semantics import appearances, lift_photos, proposals_of, segment, survey
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.fields import restore
@@ -87,7 +87,6 @@ class Points:
     surface: Surface
     appearance: list[np.ndarray]
     visibilities: list[Visibility]
-    regions: list[np.ndarray]
     true: np.ndarray
     """The instance of each point, from 1; kinds of the room from ROOM on; 0: unknown."""
 
@@ -170,19 +169,19 @@ def points_of(run: RunFolder, name: str) -> Points:
     assert features is not None and found is not None, "nobody stops it"
     surface, visibilities = found
     vectors = lift_photos(scene, surface, visibilities, features, run.config.train.seed)[2]
-    appearance, regions = clues(scene, surface, vectors, features, visibilities)
+    appearance = appearances(scene, surface, vectors, features, visibilities)
     truth = exact_cloud(scene)
     far, nearest = cKDTree(truth.xyz).query(surface.xyz.astype(np.float64))
     true = np.where(truth.instance[nearest] > 0, truth.instance[nearest], ROOM + truth.label[nearest].astype(np.int64))
     instances = {int(instance["id"]) for instance in read_objects(scene)}
     true[(far > limit_of(truth)) | ~(np.isin(true, list(instances)) | (true > ROOM))] = 0
-    return Points(name, surface, appearance, visibilities, regions, true)
+    return Points(name, surface, appearance, visibilities, true)
 
 
 def by_hand(features: np.ndarray, limit: float = MergeConfig.limit) -> np.ndarray:
     """Log odds of two instances before any training, such that merge costs follow a hand-made formula."""
     known = dict(zip(PAIR_FEATURES, features.T))
-    against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
+    against = 9 * known["step"] + 6.5 * known["bend"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
     cost = np.maximum(cost, 1e-9) * np.logaddexp(0, logit(limit))
     return cost + np.log(-np.expm1(-cost))
@@ -222,18 +221,14 @@ def training_room(points: Points, head: bool = False) -> TrainingRoom:
     clean = clear_features(points.true)
     clearer = [np.concatenate([_unit(features), clean], 1) for features in points.appearance]
     ways = [
-        (points.appearance, points.regions, 1.0),
-        (points.appearance[:1], points.regions, LACKING),
-        (points.appearance, [], LACKING),
-        ([], [], LACKING),
-        (clearer, points.regions, CLEARER),
-        ([clean], [], ALONE),
-        ([blotched_features(points.surface.xyz, features) for features in points.appearance], points.regions, BLOTCHED),
+        (points.appearance, 1.0),
+        (points.appearance[:1], LACKING),
+        ([], LACKING),
+        (clearer, CLEARER),
+        ([clean], ALONE),
+        ([blotched_features(points.surface.xyz, features) for features in points.appearance], BLOTCHED),
     ]
-    made = [
-        (find_superpoints(points.surface, features, points.visibilities if regions else [], regions), share)
-        for features, regions, share in ways
-    ]
+    made = [(find_superpoints(points.surface, features), share) for features, share in ways]
     return TrainingRoom(points.scene, points.true, made, proposed(points) if head else None)
 
 
@@ -377,7 +372,7 @@ class GrownTree:
 
 def superpoints_of(room: Points) -> Superpoints:
     """Superpoints of a room, with all that is known of it."""
-    return find_superpoints(room.surface, room.appearance, room.visibilities, room.regions)
+    return find_superpoints(room.surface, room.appearance)
 
 
 def grow_tree(

@@ -178,7 +178,7 @@ def exact_nodes(seed: int) -> list[Nodes]:
     clear = clear_features(true)
     wrong = blotched_features(xyz, clear)
     ways = [], [clear], [wrong, wrong]
-    rooms = [Points(str(seed), surface, features, [], [], true) for features in ways]
+    rooms = [Points(str(seed), surface, features, [], true) for features in ways]
     return [nodes for room in rooms for nodes in nodes_of(room, EXACT)]
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from box_rooms import floor
 
-from ovseg3d.field.surface import Visibility
 from ovseg3d.instances.adjacency import (
     GROWING,
     MOMENTS,
@@ -21,7 +20,6 @@ from ovseg3d.instances.adjacency import (
     pair_features,
     shipped,
     tint,
-    votes,
 )
 from ovseg3d.instances.graph import Contacts
 from ovseg3d.instances.grouping import region_means
@@ -55,29 +53,17 @@ def test_shade_does_not_change_a_tint() -> None:
     assert tint(np.array([[0.5, 0.1, -0.2]])) == pytest.approx(np.array([[0.1, -0.2]]))
 
 
-def test_photos_vote_by_how_their_regions_end() -> None:
-    """Three patches in a row; both photos see all, and have one region over the first two."""
-    patch = np.repeat([0, 1, 2], 4)
-    xy = np.stack([(np.arange(12) + 0.5) / 12, np.full(12, 0.5)], -1)
-    visibility = Visibility(np.arange(12), xy, np.ones(12), np.zeros(0, np.int64))
-    region = np.repeat([5, 5, 9], 4)[None]
-    pair = np.array([[0, 1], [1, 2]])
-    # On one region: 1 and 0; usual is the median, 0.5.
-    assert votes(pair, patch, 3, [visibility] * 2, [region] * 2) == pytest.approx([-0.5, 0.5])
-    assert votes(pair, patch, 3, [visibility] * 2, []) == pytest.approx([0.0, 0.0])
-
-
 def test_cues_are_means_over_the_border() -> None:
     border = Contacts(np.array([[0, 1], [1, 2], [2, 3]]), np.array([[4.0, 0.4, 0.8], [2.0, 0.0, 4.0], [2.0, 0.0, 1.0]]))
     # Off planes; onto one, with a bend beyond the deepest; within one, where bends are noise.
-    found = edge_features(border, np.array([0, 0, 1, 1]), np.array([0.5, 0.0, -0.2]))
+    found = edge_features(border, np.array([0, 0, 1, 1]))
     told = dict(zip(PAIR_FEATURES, (found.sums[:, 1:] / found.sums[:, :1]).T))
     assert found.sums[:, 0] == pytest.approx([4, 2, 2])
-    assert told["step"] == pytest.approx([0.1, 0, 0]) and told["photos"] == pytest.approx([0.5, 0, -0.2])
+    assert told["step"] == pytest.approx([0.1, 0, 0])
     assert told["bend"] == pytest.approx([0.2, 0.5, 0]) and told["concave"] == pytest.approx([0.2, 1.5, 0])
     assert told["leaves"] == pytest.approx([0, 1, 0]) and told["flat"] == pytest.approx([0, 0, 1])
     assert told["corner"] == pytest.approx([0, 0, 0]) and told["convex"] == pytest.approx([0, 0, 0])
-    around = edge_features(border, np.array([1, 2, 2, 0]), np.zeros(3))
+    around = edge_features(border, np.array([1, 2, 2, 0]))
     assert dict(zip(PAIR_FEATURES, around.sums[0, 1:] / 4))["corner"] == 1
     # What two borders say together when their regions merge: the mean over all edges.
     both = found.merged(np.array([0, 1, 0, 2]), 3)
@@ -85,7 +71,7 @@ def test_cues_are_means_over_the_border() -> None:
 
 
 def test_regions_are_compared_as_wholes() -> None:
-    contact = Contacts(np.array([[0, 1]]), np.array([[6.0, *np.zeros(8)]]))
+    contact = Contacts(np.array([[0, 1]]), np.array([[6.0, *np.zeros(7)]]))
     weight = np.array([100.0, 9.0])
     means = with_forms(np.array([[0.3, 0.0, 0.0, 0.7, 0.0, 0.0], [0.0, 0.4, 0.0, 0.5, 0.08, 0.0]]))
     told = dict(zip(PAIR_FEATURES, pair_features(contact, weight, means, 1)[0]))
@@ -110,7 +96,7 @@ def test_shapes_are_those_of_the_points() -> None:
     up, xyz = turn[:, 2], np.concatenate([small, large]) @ turn.T + 5000.0
     form = moments(xyz, up, float(turn[:, 2].sum() * 5000), gap)
     means = np.stack([form[:1000].mean(0), form[1000:].mean(0)])
-    contact = Contacts(np.array([[0, 1]]), np.array([[50.0, *np.zeros(8)]]))
+    contact = Contacts(np.array([[0, 1]]), np.array([[50.0, *np.zeros(7)]]))
     weight = np.array([1000.0, 3000.0])
     told = dict(zip(PAIR_FEATURES, pair_features(contact, weight, np.concatenate([means, np.zeros((2, 5))], 1), 1)[0]))
     both = np.concatenate([small, large])
@@ -185,7 +171,7 @@ def test_the_cost_is_1_where_two_things_are_as_likely_as_the_limit() -> None:
         np.array([0.0, np.log(0.2 / 0.8)]),
         nothing[1:, 0],
     )
-    contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 9))), np.ones(2), with_forms(np.zeros((2, 5)))
+    contact, weight, means = Contacts(np.array([[0, 1]]), np.ones((1, 8))), np.ones(2), with_forms(np.zeros((2, 5)))
     assert MergeCost(MergeConfig(0.2, said))(contact, weight, means) == pytest.approx(1)
     assert MergeCost(MergeConfig(0.1, said))(contact, weight, means) > 1
     assert MergeCost(MergeConfig(0.3, said))(contact, weight, means) < 1
@@ -209,8 +195,8 @@ def test_more_difference_is_never_one_thing(name: str) -> None:
 def test_what_comes_with_the_package_knows_one_thing_from_two() -> None:
     """Halves of one thing, and a box that stands on another one and looks different."""
     edges = 40.0
-    same = np.array([edges, *np.zeros(8)])
-    stands = edges * np.array([1, 0.15, 0.5, 0.1, 0, 0, 0.9, 0, 0])
+    same = np.array([edges, *np.zeros(7)])
+    stands = edges * np.array([1, 0.15, 0.5, 0, 0, 0.9, 0, 0])
     price, weight = MergeCost(MergeConfig(), 1), np.array([600.0, 500.0])
     form = np.array([[0, 0, z, 30, 0, 30, z**2 + 30.0] for z in (10, 30)])  # boxes of some 20 gaps on each other
     alike = np.concatenate([form * [1, 1, 0, 1, 1, 1, 0], [[0.1, 0.1, 0.6, 0.05, 0.05]] * 2], 1)

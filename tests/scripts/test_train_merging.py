@@ -31,13 +31,13 @@ from scripts.training.train_merging import (
 def room_of_two() -> Points:
     made = floor(2.0).box((-0.25, 0, 0), (0.5, 0.5, 0.5), 1, 1).box((0.25, 0, 0), (0.5, 0.5, 0.3), 2, 2)
     true = np.where(made.instances > 0, made.instances, ROOM + 1)
-    return Points("two", made.surface(0.003), [made.features(), made.features()], [], [], true)
+    return Points("two", made.surface(0.003), [made.features(), made.features()], [], true)
 
 
 def test_examples_are_pairs_of_one_instance_and_of_two() -> None:
     points = room_of_two()
     full = training_room(points)
-    assert len(full.ways) == 7 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
+    assert len(full.ways) == 6 and {share for _, share in full.ways} == {1.0, 0.3, 0.2, 0.1, 0.05}
     own = TrainingRoom(full.scene, full.true, full.ways[:1])
     dear = lambda features: by_hand(features) + 5  # noqa: E731  so that parts of one instance stay apart for a while
     found = pair_examples(own, dear)
@@ -99,7 +99,7 @@ def test_a_room_is_measured_with_models_of_the_other_rooms(monkeypatch: pytest.M
 def test_the_initial_model_is_the_formula_by_hand() -> None:
     features = np.abs(np.random.default_rng(0).normal(size=(20, len(PAIR_FEATURES))))
     known = dict(zip(PAIR_FEATURES, features.T))
-    against = 9 * known["step"] + 6.5 * known["bend"] + known["photos"] + 2.4 * known["leaves"]
+    against = 9 * known["step"] + 6.5 * known["bend"] + 2.4 * known["leaves"]
     cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
     merge_cost = np.logaddexp(0, by_hand(features)) / np.log(1 / (1 - MergeConfig.limit))
     assert merge_cost == pytest.approx(cost)
