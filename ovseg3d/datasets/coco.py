@@ -103,13 +103,14 @@ def _photo(
     instance, known = np.zeros((height, width), np.int16), []
     for one in sorted(own, key=lambda one: -float(one.get("area", 0))):
         outline = one.get("segmentation")
-        named = isinstance(outline, list) and len(outline) > 0 and not int(one.get("iscrowd", 0))
+        polygons = outline if isinstance(outline, list) and not int(one.get("iscrowd", 0)) else []
+        named = len(polygons) > 0
         if named:
             known.append(names[int(one["category_id"])])
         else:
             left, top, w, h = _finite(one["bbox"])
-            outline = [[left, top, left + w, top, left + w, top + h, left, top + h]]
-        for corners in outline:
+            polygons = [[left, top, left + w, top, left + w, top + h, left, top + h]]
+        for corners in polygons:
             # Outlines run between pixels, whose centres are at +0.5.
             x, y = _finite(corners).reshape(-1, 2).clip(-1, max(width, height) + 1).T - 0.5
             instance[polygon(y, x, instance.shape)] = len(known) if named else UNKNOWN
