@@ -104,35 +104,17 @@ def fit_box(
     rows = _largest_clusters(xyz, eye)
     if len(rows) < MIN_POINTS:
         return None
-    points, ends = xyz[rows], ends[rows]
-    yaw = _yaw(points[:, :2], wall_yaw)
+    yaw = _yaw(xyz[rows, :2], wall_yaw)
     axes = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    local, seen_from = points @ axes.T, axes @ eye
-    low, high = np.quantile(local, [TRIM, 1 - TRIM], axis=0)
-    grown = np.maximum(MIN_SIDE - (high - low), 0) / 2
-    low, high = low - grown, high + grown
-    size = high - low
-    open_low, open_high = _open_sides(ends @ axes.T, (local - low) / size, (high - local) / size)
+    local = xyz[rows] @ axes.T
+    span = np.quantile(local, [TRIM, 1 - TRIM], axis=0).T
+    span += np.maximum(MIN_SIDE - np.ptp(span, axis=1), 0)[:, None] / 2 * (-1, 1)
+    is_open = _open_sides(ends[rows] @ axes.T, local, span)
     prior = usual_log_size(name) if usual else None
     if prior is not None:
-        median = prior[[1, 0, 2]] if _is_turned(prior, size, open_low | open_high) else prior
-        far_low, far_high = seen_from > low, seen_from < high
-        far_low[2] = far_high[2] = False  # things stand on something, and mostly their tops are seen
-        small = np.log(size) < median - SMALL * DEVIATION
-        wants = np.exp(median) - size
-        for k in np.flatnonzero((wants > 0) & (open_low | open_high | small)):
-            ways = np.array([open_low[k], open_high[k]])
-            if not ways.any():
-                ways = np.array([far_low[k], far_high[k]])
-            if ways.any():
-                low[k] -= wants[k] * ways[0] / ways.sum()
-                high[k] += wants[k] * ways[1] / ways.sum()
-                open_low[k], open_high[k] = open_low[k] | ways[0], open_high[k] | ways[1]
-    size = high - low
-    center = axes.T @ ((low + high) / 2)
-    sides = np.stack([open_low, open_high], 1).ravel()
-    turned = size[0] < size[1] if prior is None else _is_turned(prior, size, np.zeros(3, bool))
-    if turned:
+        span, is_open = _completed(span, is_open, axes @ eye, prior)
+    size, center, sides = np.ptp(span, axis=1), axes.T @ span.mean(1), is_open.ravel()
+    if size[0] < size[1] if prior is None else _is_turned(prior, size, np.zeros(3, bool)):
         yaw, size, sides = yaw + np.pi / 2, size[[1, 0, 2]], sides[[2, 3, 1, 0, 4, 5]]
     quality = OPEN ** sides.sum()
     if prior is not None:
@@ -140,17 +122,38 @@ def fit_box(
     return FittedBox(np.array([*center, *size, yaw]), sides, float(quality), rows)
 
 
-def _open_sides(ends: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which low and high sides are open: those that enough ends are near to, and point to.
+def _open_sides(ends: np.ndarray, local: np.ndarray, span: np.ndarray) -> Bool[np.ndarray, "3 2"]:
+    """Which sides are open: those that enough ends are near to, and point to.
 
     Args:
         ends: directions along the box's axes.
-        low, high: distances of the points from its sides, as a share of the box.
+        local: the points along these.
+        span: low and high side of the box on each axis.
     """
-    main = np.abs(ends).argmax(1)[:, None] == np.arange(3)
-    least = TRIM * len(ends)
-    below, above = main & (ends < 0) & (low < NEAR_SIDE), main & (ends > 0) & (high < NEAR_SIDE)
-    return below.sum(0) > least, above.sum(0) > least
+    main = (np.abs(ends).argmax(1)[:, None] == np.arange(3))[..., None]
+    toward = np.stack([ends < 0, ends > 0], -1)
+    near = np.abs(local[..., None] - span) < NEAR_SIDE * np.ptp(span, axis=1)[:, None]
+    return (main & toward & near).sum(0) > TRIM * len(ends)
+
+
+def _completed(
+    span: np.ndarray, is_open: np.ndarray, eye: np.ndarray, prior: np.ndarray
+) -> tuple[Float[np.ndarray, "3 2"], Bool[np.ndarray, "3 2"]]:
+    """Low and high sides of the box with the usual size, as far as it may go on; and which of them are open then.
+
+    Args:
+        span, is_open: before.
+        eye: position of the camera along the box's axes.
+        prior: logarithms of the usual size.
+    """
+    size = np.ptp(span, axis=1)
+    median = prior[[1, 0, 2]] if _is_turned(prior, size, is_open.any(1)) else prior
+    wants, small = np.exp(median) - size, np.log(size) < median - SMALL * DEVIATION
+    far = (eye[:, None] - span) * (1, -1) > 0
+    far[2] = False  # things stand on something, and mostly their tops are seen
+    ways = np.where(is_open.any(1)[:, None], is_open, far & small[:, None]) & (wants > 0)[:, None]
+    share = ways / np.maximum(ways.sum(1, keepdims=True), 1)
+    return span + wants[:, None] * share * (-1, 1), is_open | ways
 
 
 def _is_turned(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> bool:
