@@ -173,6 +173,9 @@ def test_a_larger_prediction_beyond_an_open_side_costs_nothing() -> None:
     assert all(free[name] < 1e-4 for name in names)
     other = losses_of(size, center, open_sides=open_sides.roll(-1, 1))
     assert all(torch.isclose(other[name], closed[name]) for name in names), "the other side is closed"
+    below = center * torch.tensor([1.0, -1.0, 1.0])
+    free, other = (losses_of(size, below, open_sides=sides) for sides in (open_sides.roll(-1, 1), open_sides))
+    assert all(free[name] < 1e-4 for name in names) and all(torch.isclose(other[n], closed[n]) for n in names)
     small = losses_of(torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([[0.0, -0.5, 0.5]]), open_sides=open_sides)
     assert all(small[name] > 0.05 for name in names), "a smaller one is wrong"
 

@@ -137,6 +137,7 @@ def test_annotations_in_cocos_layout(tmp_path: Path) -> None:
     assert first.path == tmp_path / "a.png" and first.names == ("table", "folding chair")
     assert first.instance[15, 15] == 2 and first.instance[25, 15] == 2, "the smaller object is in front"
     assert first.instance[35, 15] == 1 and first.instance[5, 5] == 0
+    assert (first.instance[10:29, 10:29] == 2).all(), "pixels whose centres are inside"
     assert (first.instance == 2).sum() == 19 * 19 and (first.instance == 1).sum() == 59 * 19 - 19 * 9
     assert second.path.name == "b.png" and second.names == () and (second.instance == -1).sum() == 4 * 5
 
