@@ -146,12 +146,12 @@ def _completed(
         eye: position of the camera along the box's axes.
         prior: logarithms of the usual size.
     """
-    size = np.ptp(span, axis=1)
-    median = prior[[1, 0, 2]] if _is_turned(prior, size, is_open.any(1)) else prior
+    size, some = np.ptp(span, axis=1), is_open[:, 0] | is_open[:, 1]
+    median = prior[[1, 0, 2]] if _is_turned(prior, size, some) else prior
     wants, small = np.exp(median) - size, np.log(size) < median - SMALL * DEVIATION
-    far = (eye[:, None] - span) * (1, -1) > 0
+    far = np.greater((eye[:, None] - span) * (1, -1), 0)
     far[2] = False  # things stand on something, and mostly their tops are seen
-    ways = np.where(is_open.any(1)[:, None], is_open, far & small[:, None]) & (wants > 0)[:, None]
+    ways = np.where(some[:, None], is_open, far & small[:, None]) & (wants > 0)[:, None]
     share = ways / np.maximum(ways.sum(1, keepdims=True), 1)
     return span + wants[:, None] * share * (-1, 1), is_open | ways
 
