@@ -62,9 +62,10 @@ def read_coco(annotations: Path, *, folder: Path | None = None) -> Iterator[Anno
         objects: dict[int, list[dict[str, Any]]] = {}
         for one in kept["annotations"]:
             objects.setdefault(int(one["image_id"]), []).append(one)
+        images = list(kept["images"])
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as cause:
         raise _wrong("it", annotations, cause) from cause
-    for image in kept.get("images", ()):
+    for image in images:
         try:
             own = objects.get(int(image["id"]), [])
             if not own:

@@ -158,6 +158,8 @@ def test_annotations_in_cocos_layout(tmp_path: Path) -> None:
         {"images": [{"id": 1, "file_name": "a.png", "width": 10**6, "height": 10**6}]},
         {"images": [{"id": 1, "file_name": None, "width": 60, "height": 40}]},
         {"images": [7]},
+        {"images": 7},
+        {"annotations": [7]},
         {"annotations": [{"image_id": 1, "category_id": 5, "segmentation": [[0, 0, float("nan"), 0, 5, 5]]}]},
         {"annotations": [{"image_id": 1, "category_id": 5, "segmentation": [[0, 0, 5, 0, 5]]}]},
         {"annotations": [{"image_id": 1, "category_id": 5, "segmentation": None}]},

@@ -5,9 +5,9 @@ The photo's depth gives an object's visible points. Its box is fitted in steps:
 1. Clusters of its points, joined over gaps that grow with the range; what lies apart is another surface behind.
 2. The yaw with the smallest footprint; that of the walls, if its footprint is hardly larger.
 3. The extent of the points along these axes.
-4. Sides where the mask ends at the photo's border or at something nearer are *open*: the object may go on there.
-   So it may behind what is seen. An open side, or a far one if the object is much smaller than things of its kind, is
-   moved outwards until the object has the usual size (see `sizes`).
+4. Sides where the mask ends at the photo's border or at something nearer are *open*: the object may go on there. An
+   open side is moved outwards until the object has the usual size (see `sizes`). So is a far side, which the photo
+   cannot show, if the object is much smaller than usual.
 
 A box has a quality, 0 to 1: how usual its size is, and how many of its sides are open. ImOV3D (Yang et al. 2024) makes
 such labels with principal axes, without completion, and drops sizes off by a factor of ten.
@@ -21,8 +21,6 @@ from sklearn.cluster import DBSCAN
 
 from ovseg3d.heads.lifting.sizes import DEVIATION, usual_log_size
 
-SIDES = 6
-"""Of a box: x low, x high, y low, y high, z low, z high, along its own axes."""
 MIN_POINTS = 30
 """Fewer show no extent."""
 SAMPLE = 800
@@ -58,7 +56,7 @@ class FittedBox:
     """Centre, full size, yaw (radians). Its x is across the front of things of its kind, or along the longer level side
     where the usual size is unknown or not used; nothing says which side is the front."""
     open_sides: Bool[np.ndarray, "6"]
-    """Where nothing says that the object ends, see `SIDES`."""
+    """Where nothing says that the object ends: x low, x high, y low, y high, z low, z high, along its own axes."""
     quality: float
     points: Int[np.ndarray, " members"]
     """Rows of the points that it was fitted to."""

@@ -1,8 +1,9 @@
 """Usual sizes of things, as a distribution: logarithms of the sides are normal.
 
 Medians were written down by hand, from everyday knowledge of homes and offices, before any box was fitted with them.
-The kinds are those of the procedural rooms, and 61 % of the sides are within 10 % of the medians there, since both are
-of usual furniture: on these rooms the prior is better than it will be elsewhere.
+Which side is x was set afterwards, by where the procedural kinds have their front. The kinds are those of the
+procedural rooms, and 61 % of the sides are within 10 % of the medians there, since both are of usual furniture: on
+these rooms the prior is better than it will be elsewhere.
 """
 
 import numpy as np
