@@ -102,7 +102,7 @@ class Detect:
         files = []
         if self.output is not None:
             photo = None if seen.photo is None else (seen.photo[0], seen.photo[1].camera)
-            files = save_detections(self.output, seen.cloud, found, self.input.name, photo)
+            files = save_detections(self.output, seen.cloud, found, seen.name or self.input.name, photo)
         lifted = {} if seen.photo is None else describe_photo(seen.photo[1])
         result = {"input": self.input, **describe_detections(found), **lifted, "files": files}
         if self.json:

@@ -29,6 +29,8 @@ class Seen:
     photo: "tuple[np.ndarray, LiftedPhoto] | None" = None
     """Its pixels, and what was lifted from it."""
     notes: tuple[str, ...] = ()
+    name: str | None = None
+    """Of the run's capture, or of the view; None: that of the file."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def in_run(
     engine = where.engine(run, run.load_scene(where.scene))
     eye = None if camera is None else engine.camera(camera).position
     found = engine.detect(phrases, detector=detector, metres_per_unit=metres)
-    return Seen(engine.semantics.surface.cloud, found, eye)
+    return Seen(engine.semantics.surface.cloud, found, eye, name=run.scene_name)
 
 
 def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Names | None") -> Seen:
@@ -203,7 +205,7 @@ def in_view(
         raise ConfigError(f"{frame.name} has no depth", where=scene.path, fix="--depth-model NAME, or another --view")
     up = scene.world_from_input[2, :3] / np.linalg.norm(scene.world_from_input[2, :3])
     lifted = lift_view(depth_z, camera, tuple(float(v) for v in up), rgb)  # type: ignore[arg-type]
-    return _of_photo(lifted, rgb, detector, names, metres, "input", notes)
+    return replace(_of_photo(lifted, rgb, detector, names, metres, "input", notes), name=frame.name)
 
 
 EXIF_SPREAD, MODEL_SPREAD = 0.03, 0.1

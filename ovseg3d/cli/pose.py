@@ -65,7 +65,8 @@ class Pose:
             posed = self._pose()
         for text in posed.notes:
             get_console(True).print(f"Note: {text}", markup=False, soft_wrap=True, style="yellow")
-        files = [] if self.output is None else save_poses(self.output, posed.scene, self.input.name)
+        title = posed.name or self.input.name
+        files = [] if self.output is None else save_poses(self.output, posed.scene, title)
         if self.json:
             listed = describe_poses(posed.scene, None if self.output is None else "poses.npz")
             print_json({"input": self.input, **listed, "notes": posed.notes, "files": files})

@@ -30,6 +30,8 @@ class Posed:
 
     scene: "PosedScene"
     notes: tuple[str, ...] = ()
+    name: str | None = None
+    """Of the run's capture; None: that of the file."""
 
 
 def parse_boxes(text: str | None) -> "tuple[Box, ...]":
@@ -201,7 +203,7 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     surface = engine.semantics.surface
     x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
     photos = _drawn(found, engine, view)
-    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), surface.cloud, photos), notes)
+    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), surface.cloud, photos), notes, run.scene_name)
 
 
 def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -> "PosedObject":

@@ -12,7 +12,7 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from ovseg3d.heads.detection import Detector
-from ovseg3d.session import Run
+from ovseg3d.session import Run, load
 
 
 def write_ply(path: Path, xyz: np.ndarray) -> Path:
@@ -132,6 +132,8 @@ def test_a_run(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["frame"] == "input" and (tmp_path / "boxes/birds_eye.png").exists()
+    listing = json.loads((tmp_path / "boxes/coco3d.json").read_text())
+    assert listing["info"]["description"].startswith(load(colour_run).scene_name)  # not the folder's name
 
 
 def test_a_run_in_python(run: Run) -> None:
