@@ -14,6 +14,7 @@ from ovseg3d.errors import ConfigError
 if TYPE_CHECKING:
     from ovseg3d.cli.detect_inputs import Seen
     from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Names
+    from ovseg3d.heads.naming import PictureNamer
 
 UP: dict[str, tuple[float, float, float]] = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
@@ -62,6 +63,9 @@ class Detect:
     too rough for most boxes."""
     intrinsics: str | None = None
     """fx,fy,cx,cy of the photo in pixels; by default from EXIF, or else estimated, with a warning."""
+    pictures: Literal["auto", "off"] = "auto"
+    """Objects of a point cloud with colours are also named by pictures that are rendered of them, which --clip sees
+    (by default builtin); off: by their points alone."""
     camera: str | None = None
     """Measure distances from this photo's camera (of a run)."""
     output: Path | None = None
@@ -139,14 +143,16 @@ class Detect:
             raise ConfigError("--depth and --depth-model exclude each other", fix="leave one out")
         cloud, photo = self._is_cloud, self._is_photo
         captured = not cloud and not photo
-        run = captured and self.view is None
+        run, drawn = captured and self.view is None, cloud and self.pictures == "auto"
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
-            ("clip", run, "with a run"), ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
+            ("clip", run or drawn, "with a run, or pictures of a point cloud"),
+            ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
-            ("device", run or self.depth_model is not None, "with a run or --depth-model"),
+            ("pictures", cloud, "with a point cloud"),
+            ("device", run or drawn or self.depth_model is not None, "with a run, a point cloud or --depth-model"),
             ("backend", run, "with a run"), ("allow_outside", captured, "with a scene or a run"),
             ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip
@@ -163,7 +169,8 @@ class Detect:
         detector = given or Detector()
         names = self._names(labels, detector)
         if self._is_cloud:
-            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale)
+            pictures = None if self.pictures == "off" else self._pictures
+            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale, pictures)
         intrinsics = detect_inputs.parse_intrinsics(self.intrinsics)
         source = detect_inputs.DepthSource(
             self.depth, self.depth_scale, self.depth_model, intrinsics, self.where.device
@@ -178,6 +185,12 @@ class Detect:
         from ovseg3d.heads.detection import given_names
 
         return None if labels is None else given_names(labels, detector.names)
+
+    def _pictures(self) -> "PictureNamer":
+        from ovseg3d.heads.naming import PictureNamer
+        from ovseg3d.runs.devices import resolve_device
+
+        return PictureNamer(self.where.clip or "builtin", device=resolve_device(self.where.device))
 
 
 def _table(found: "DetectedScene", eye: Any) -> Any:

@@ -1,6 +1,6 @@
 """What `detect` looks at: a point cloud, a run, one photo with depth, or a view of a capture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ovseg3d.cli.flags import Where
     from ovseg3d.heads.detection import DetectedScene, Detector, Names
     from ovseg3d.heads.lifting import LiftedPhoto
+    from ovseg3d.heads.naming import PictureNamer
     from ovseg3d.limits import Trust
     from ovseg3d.runs.devices import DeviceName
     from ovseg3d.scene import PointCloud, Scene
@@ -77,7 +78,10 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
     return fx, fy, cx, cy
 
 
-def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None) -> Seen:
+def in_cloud(
+    path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
+    pictures: "Callable[[], PictureNamer] | None" = None,
+) -> Seen:  # fmt: skip
     """Objects of a file of points.
 
     Args:
@@ -86,16 +90,20 @@ def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, m
         names: to choose from.
         up: unit vector, or None to guess.
         metres_per_unit: or None to guess.
+        pictures: loads what sees pictures of the objects, if the cloud has colours.
 
     Raises:
-        SceneError, ConfigError: the input or a flag is not usable.
+        SceneError, ConfigError, EncoderError: the input or a flag is not usable.
     """
     from ovseg3d.heads.detection import detect_scene
+    from ovseg3d.heads.naming.pseudo_images import drawable
     from ovseg3d.scene import read_cloud
 
     cloud, lost = read_cloud(path)
+    namer = pictures() if pictures is not None and drawable(cloud).any() else None
     notes = (f"{lost:,} points without finite coordinates are left out.",) if lost else ()
-    return Seen(cloud, detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names), notes=notes)
+    found = detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names, pictures=namer)
+    return Seen(cloud, found, notes=notes)
 
 
 def in_run(

@@ -111,7 +111,9 @@ class ReproduceImOV3D:
 
     def _measured(self, detector: Detector, protocol: DetectionProtocol) -> DetectionScores:
         named = given_names([protocol.phrase(label) for label in protocol.classes], detector.names)
-        names = replace(named, negatives=named.negatives[:0])  # what is none of the classes is an error, too
+        names = replace(
+            named, negatives=named.negatives[:0], negative_labels=()
+        )  # what is none of the classes is an error, too
         place = {label: row for row, label in enumerate(names.labels)}
         found: dict[str, FoundBoxes] = {}
         true: dict[str, TrueBoxes] = {}

@@ -10,6 +10,7 @@ from ovseg3d.heads.naming.pseudo_images import (
     PIXEL_REACH,
     Surfels,
     coloured_surfels,
+    drawable,
     fill_holes,
     render,
 )
@@ -148,7 +149,7 @@ def test_views_avoid_walls_and_what_stands_in_front() -> None:
     behind = np.column_stack([rng.uniform(-3, 3, 6000), np.full(6000, 0.51), rng.uniform(0, 3, 6000)])
     screen = np.column_stack([np.full(2000, 0.7), rng.uniform(-0.8, 0.5, 2000), rng.uniform(0, 1.6, 2000)])
     xyz, own = np.concatenate([cube, behind, screen]), np.arange(len(cube))
-    found = choose_viewpoints(xyz, own, np.array([0, 0, 0.5]), np.ones(3), 0.0, count=2, side=64)
+    found = choose_viewpoints(xyz, own, np.array([0, 0, 0.5, 1, 1, 1, 0]), count=2, side=64)
     shares = [one.visibility for one in found]
     assert len(found) == 2 and shares == sorted(shares, reverse=True) and 0.1 < shares[0] < 0.6
     for one in found:
@@ -171,6 +172,8 @@ def test_colours_that_are_no_colours() -> None:
         coloured_surfels(PointCloud(cloud.xyz))
     with pytest.raises(ShapeError, match="10 points"):
         coloured_surfels(cloud.take(np.arange(10)))
+    assert not drawable(PointCloud(cloud.xyz)).any() and not drawable(cloud).any()  # none, and one
     assert cloud.rgb is not None
-    cloud.rgb[:100] = np.nan
-    assert len(coloured_surfels(cloud).xyz) == 200
+    cloud.rgb[0] = BLUE
+    cloud.rgb[100:], cloud.xyz[50] = np.nan, np.inf
+    assert np.flatnonzero(drawable(cloud)).tolist() == [*range(50), *range(51, 100)]

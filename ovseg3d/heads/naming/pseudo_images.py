@@ -1,15 +1,15 @@
 """Pseudo images: what a photo of a coloured point cloud would show (the word is ImOV3D's, Yang et al. 2024).
 
 Points are surfels: discs in space whose radius follows the cloud's density. They are splatted in two passes (Zwicker et
-al. 2001): the first finds the nearest disc at every pixel, the second averages the colours of all discs on that surface.
-What lies behind is hidden; where it shows through a pinhole of a nearer surface, the pixel counts as a hole. Holes are
-filled from the nearest pixels above, below, left and right. Of these only the far ones count: what is missing at an edge
-of depth is missing from the surface behind.
+al. 2001): the first finds the nearest disc at every pixel, the second averages the colours of all discs on that
+surface. What lies behind is hidden; where it shows through a pinhole of a nearer surface, the pixel counts as a hole.
+Holes between covered pixels to the left and right, or above and below, are filled from these. Of several surfaces the
+farthest counts: what is missing at an edge of depth is missing from the surface behind.
 
 Cameras are pinholes with OpenCV axes; depth is z-depth in the cloud's unit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,14 +17,14 @@ from scipy import ndimage
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
 
 from ovseg3d.errors import ShapeError
+from ovseg3d.heads.naming.splat import LIGHT
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
 
 NEIGHBOURS = 12
 """Points that a normal is fitted to."""
 RADIUS_RANK = 4
-"""A disc reaches to the fourth neighbour. Of points that are spread at random 2 % of places have no disc then; with more,
-silhouettes swell."""
+"""A disc reaches to the fourth neighbour: surfaces of random points close, and silhouettes swell little."""
 MAX_RADIUS_RATIO = 3.0
 """Of a disc to the median disc: a lone stray point is no large surface."""
 MAX_RADIUS_PIXELS = 24
@@ -38,8 +38,12 @@ FILL_REACH = 0.2
 """Widest hole that is filled, as a share of the picture's longer side."""
 SAME_DEPTH = 0.9
 """Ratio of depths above which two places may be of one surface: one that is seen at a slant changes over a hole."""
+MIN_CONTRAST = 0.01
+"""Range of a channel below which a cloud has one colour: files without colours often say white."""
 CELLS_AT_ONCE = 1 << 17
 """Pixels of discs that are computed together: what fits a processor's cache."""
+AMBIENT, DIFFUSE = 0.5, 0.6
+"""Factors of colours under light from everywhere, and under the lamp."""
 BACKGROUND = 0.5
 """Grey of what no surface reaches."""
 
@@ -74,26 +78,47 @@ class PseudoImage:
     """The disc that counts most in a covered pixel, else -1."""
 
 
+def drawable(cloud: PointCloud) -> Bool[np.ndarray, " points"]:
+    """Points with finite coordinates and colours; none of a cloud without colours, or with one colour only."""
+    if cloud.rgb is None:
+        return np.zeros(len(cloud), bool)
+    usable = np.isfinite(cloud.xyz).all(1) & np.isfinite(cloud.rgb).all(1)
+    if not usable.any() or np.ptp(cloud.rgb[usable], axis=0).max() < MIN_CONTRAST:
+        return np.zeros(len(cloud), bool)
+    return usable
+
+
 def coloured_surfels(cloud: PointCloud) -> Surfels:
-    """The discs of a coloured cloud; points without finite coordinates or colours are left out.
+    """The discs of a cloud's points, in their order.
 
     Args:
-        cloud: in any unit; without normals they are estimated.
+        cloud: `drawable` points in any unit; without normals they are estimated.
 
     Raises:
-        ShapeError: the cloud has no colours, or fewer than `NEIGHBOURS` usable points.
+        ShapeError: the cloud has no colours, or fewer than `NEIGHBOURS` points.
     """
     if cloud.rgb is None:
         raise ShapeError("The cloud has no colours, so there are no pictures of it", fix="use a cloud with colours")
-    usable = np.isfinite(cloud.xyz).all(1) & np.isfinite(cloud.rgb).all(1)
-    if usable.sum() < NEIGHBOURS:
-        raise ShapeError(f"{usable.sum()} points with colours are too few for a picture", fix="use a denser cloud")
-    xyz, rgb = cloud.xyz[usable].astype(np.float64), cloud.rgb[usable].astype(np.float32)
+    if len(cloud) < NEIGHBOURS:
+        raise ShapeError(f"{len(cloud)} points are too few for a picture", fix="use a denser cloud")
+    xyz = cloud.xyz.astype(np.float64)
     count = RADIUS_RANK + 1 if cloud.normal is not None else NEIGHBOURS
     distance, near = cKDTree(xyz).query(xyz, count)
-    normal = _normals(xyz, near) if cloud.normal is None else cloud.normal[usable].astype(np.float64)
+    normal = _normals(xyz, near) if cloud.normal is None else cloud.normal.astype(np.float64)
     radius = distance[:, RADIUS_RANK]
-    return Surfels(xyz, normal, rgb, np.minimum(radius, MAX_RADIUS_RATIO * np.median(radius)))
+    radius = np.minimum(radius, MAX_RADIUS_RATIO * np.median(radius))
+    return Surfels(xyz, normal, cloud.rgb.astype(np.float32), np.maximum(radius, 1e-9))
+
+
+def lit(surfels: Surfels, camera: Camera) -> Surfels:
+    """The discs under a lamp above the camera's left shoulder, besides light from everywhere.
+
+    Colours of a cloud may be those of its materials, without any light: then edges between faces do not show.
+    """
+    towards = camera.c2w[:3, :3] @ (LIGHT / np.linalg.norm(LIGHT))
+    facing = np.sign(((camera.position - surfels.xyz) * surfels.normal).sum(1))
+    lamp = np.clip(facing * (surfels.normal @ towards), 0, 1)
+    return replace(surfels, rgb=np.clip(surfels.rgb * (AMBIENT + DIFFUSE * lamp)[:, None], 0, 1).astype(np.float32))
 
 
 def render(surfels: Surfels, camera: Camera, near: float = 0.0) -> PseudoImage:
@@ -160,7 +185,7 @@ def fill_holes(image: Float[np.ndarray, "h w 4"], covered: Bool[np.ndarray, "h w
 
 
 def _nearest_covered(covered: np.ndarray, axis: int, flip: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance to the nearest covered pixel before, or after, along an axis (infinite if there is none), and its place."""
+    """Distance to the nearest covered pixel before, or after, along an axis (infinite for none), and its place."""
     seen = covered if axis == 1 else covered.T
     seen = seen[:, ::-1] if flip else seen
     place = np.arange(seen.shape[1])

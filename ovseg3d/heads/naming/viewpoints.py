@@ -44,23 +44,21 @@ class Viewpoint:
     """Share of the picture that shows the object."""
 
 
-def viewpoints(
-    center: Float[np.ndarray, "3"], size: Float[np.ndarray, "3"], yaw_rad: float, side: int
-) -> list[tuple[Camera, float]]:
+def candidates(box: Float[np.ndarray, "7"], side: int) -> list[tuple[Camera, float]]:
     """Candidates around a box, the first before its front, each with the z-depth up to which it is cut away.
 
     Args:
-        center, size, yaw_rad: of the box.
+        box: centre, full size, yaw about +z.
         side: pixels of the picture's side.
     """
-    radius = max(float(np.linalg.norm(size)) / 2, 1e-6)
+    radius = max(float(np.linalg.norm(box[3:6])) / 2, 1e-6)
     half = np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2)
     away = radius / np.sin(np.arctan(OBJECT_SHARE * half))
     focal, found = side / 2 / half, []
     for step, elevation in product(range(AZIMUTHS), ELEVATIONS_DEG):
-        turn = look_at(yaw_rad + 2 * np.pi * step / AZIMUTHS, np.radians(elevation))
+        turn = look_at(float(box[6]) + 2 * np.pi * step / AZIMUTHS, np.radians(elevation))
         c2w = np.eye(4)
-        c2w[:3, :3], c2w[:3, 3] = turn.T, center - away * turn[2]
+        c2w[:3, :3], c2w[:3, 3] = turn.T, box[:3] - away * turn[2]
         found.append((Camera(side, side, focal, focal, side / 2, side / 2, c2w), away - CLEARANCE * radius))
     return found
 
@@ -68,9 +66,7 @@ def viewpoints(
 def choose_viewpoints(
     xyz: Float[np.ndarray, "points 3"],
     own: Int[np.ndarray, " some"],
-    center: Float[np.ndarray, "3"],
-    size: Float[np.ndarray, "3"],
-    yaw_rad: float,
+    box: Float[np.ndarray, "7"],
     *,
     count: int,
     side: int,
@@ -80,27 +76,24 @@ def choose_viewpoints(
     Args:
         xyz: the whole cloud.
         own: rows of the object's points.
-        center, size, yaw_rad: of its box.
+        box: of the object.
         count: how many.
         side: pixels of the picture's side.
     """
-    radius = max(float(np.linalg.norm(size)) / 2, 1e-6)
-    mine = _thinned(own)
-    other = np.setdiff1d(np.flatnonzero(((xyz - center) ** 2).sum(1) < (2 * CLEARANCE * radius) ** 2), own)
-    other = _thinned(other)
+    around = ((xyz - box[:3]) ** 2).sum(1) < (CLEARANCE * np.linalg.norm(box[3:6])) ** 2
+    around[own] = False
+    mine, other = _thinned(own), _thinned(np.flatnonzero(around))
     points = xyz[np.concatenate([mine, other])]
     is_own = np.arange(len(points)) < len(mine)
     found = [
         Viewpoint(camera, near, visible_share(points, is_own, camera.scaled(CELLS, CELLS), near))
-        for camera, near in viewpoints(center, size, yaw_rad, side)
+        for camera, near in candidates(box, side)
     ]
     found.sort(key=lambda one: -one.visibility)  # stable: the front first
     return [one for one in found[:count] if one.visibility > 0]
 
 
-def visible_share(
-    xyz: Float[np.ndarray, "points 3"], own: np.ndarray, camera: Camera, near: float
-) -> float:
+def visible_share(xyz: Float[np.ndarray, "points 3"], own: np.ndarray, camera: Camera, near: float) -> float:
     """Share of a small picture that shows some of the points.
 
     Args:
