@@ -53,6 +53,27 @@ def test_the_table(cli: Cli, room_file: Path) -> None:
     assert done.returncode == 0 and "faces" in done.stdout and "in 46,000 points" in done.stdout
 
 
+def test_pictures_of_a_cloud_with_colours(cli: Cli, room_file: Path, tmp_path: Path) -> None:
+    xyz = room_cloud().xyz
+    np.savez(tmp_path / "room.npz", xyz=xyz, rgb=np.where(xyz[:, 2:] > 0.01, [0.7, 0.2, 0.1], [0.5, 0.5, 0.5]))
+
+    def found(path: Path, *flags: object) -> list[dict]:
+        done = cli("detect", path, "--min-score", 0.1, "--json", *flags)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["detections"]
+
+    coloured, off = found(tmp_path / "room.npz"), found(tmp_path / "room.npz", "--pictures", "off")
+    assert [one["center"] for one in coloured] == [one["center"] for one in off]
+    assert [one["candidates"] for one in coloured] != [one["candidates"] for one in off]
+    assert found(room_file) == found(room_file, "--pictures", "off")
+
+
+def test_pictures_need_a_cloud(cli: Cli, room_file: Path, colour_run: Path) -> None:
+    for flags in ((room_file, "--pictures", "off", "--clip", "builtin"), (colour_run, "--pictures", "off")):
+        done = cli("detect", *flags)
+        assert done.returncode == 2 and "with a" in done.stderr and "point cloud" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

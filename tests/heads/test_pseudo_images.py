@@ -1,9 +1,15 @@
-"""Pseudo images: the renderer against a slow one, what it must hide and fill, and the choice of views."""
+"""Pseudo images: the renderer against a slow one, what it hides and fills, the choice of views, and names by them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from box_rooms import Room
+from fake_encoders import MeanColour
 
 from ovseg3d.errors import ShapeError
+from ovseg3d.heads.detection import Detector, Names
+from ovseg3d.heads.naming import PictureNamer, pictures
 from ovseg3d.heads.naming.pseudo_images import (
     BACKGROUND,
     DEPTH_TOLERANCE,
@@ -12,6 +18,7 @@ from ovseg3d.heads.naming.pseudo_images import (
     coloured_surfels,
     drawable,
     fill_holes,
+    lit,
     render,
 )
 from ovseg3d.heads.naming.viewpoints import choose_viewpoints
@@ -88,6 +95,25 @@ def test_the_renderer_is_a_slow_one() -> None:
         assert not (seen & np.isnan(depth)).any() and 0.6 < seen.sum() / np.isfinite(depth).sum() <= 1
         np.testing.assert_allclose(found.rgb[seen], rgb[seen], atol=2e-3)
         np.testing.assert_allclose(found.depth_z[seen], depth[seen], atol=2e-3)
+
+
+def test_a_pixel_knows_its_disc() -> None:
+    rng = np.random.default_rng(0)
+    cloud = joined(wall(rng, 2.0, 0.7, RED, 900), wall(rng, 3.0, 4.0, GREY))
+    found = render(coloured_surfels(cloud), camera())
+    shows = (found.point >= 0) & (found.point < 900)
+    assert ((found.point >= 0) == found.covered).all() and found.covered.mean() > 0.97
+    assert shows[20:28, 20:28].mean() > 0.9 and not shows[:10].any()
+    assert share_of(found.rgb[shows], RED) > 0.85 and share_of(found.rgb[~shows], RED) == 0
+
+
+def test_a_lamp_shows_edges_between_faces() -> None:
+    xyz = np.array([[0.0, 0, 3], [0, 0, 3], [1, 0, 3], [-1, 0, 3], [0, 1, 3], [0, -1, 3]])
+    normal = np.array([[0.0, 0, 1], [0, 0, -1], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0]])
+    grey = Surfels(xyz, normal, np.full((6, 3), 0.5, np.float32), np.ones(6))
+    front, same, left, right, top, bottom = lit(grey, camera()).rgb[:, 0]
+    assert front == same  # the sign of a normal does not matter
+    assert front > top > left > right == bottom == 0.25  # the lamp is before the thing, above it, and to its left
 
 
 def test_what_is_behind_a_wall_is_hidden() -> None:
@@ -177,3 +203,79 @@ def test_colours_that_are_no_colours() -> None:
     cloud.rgb[0] = BLUE
     cloud.rgb[100:], cloud.xyz[50] = np.nan, np.inf
     assert np.flatnonzero(drawable(cloud)).tolist() == [*range(50), *range(51, 100)]
+
+
+# Names
+
+
+@pytest.fixture(scope="module")
+def two_boxes() -> tuple[PointCloud, np.ndarray]:
+    """A grey floor and wall with a red and a blue box, which are alike; and the instance of each point."""
+    room = Room().sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0), (0, 0, 1), 0, 0)
+    room.sheet((-2, 2, 0), (4, 0, 0), (0, 0, 2), (0, -1, 0), 0, 0)
+    room.box((-0.9, 0.5, 0), (0.6, 0.5, 0.7), 1, 1).box((0.9, 0.5, 0), (0.6, 0.5, 0.7), 2, 1)
+    instance = np.concatenate(room.instance)
+    rgb = np.array([GREY, (0.75, 0.15, 0.1), (0.1, 0.25, 0.75)], np.float32)[instance]
+    return PointCloud(np.concatenate(room.xyz), np.concatenate(room.normal), rgb), instance
+
+
+NAMES = Names(("blue box", "red box"), np.eye(1, 192).repeat(2, 0), np.zeros((0, 192)))
+"""Which are the same to the head."""
+
+
+def labels(cloud: PointCloud, instance: np.ndarray, namer: PictureNamer | None) -> dict[int, str | None]:
+    found = Detector(min_score=0.0).detect(cloud, names=NAMES, instance=instance, pictures=namer)
+    return {int(instance[one.points[0]]): one.label for one in found}
+
+
+def test_a_red_box_is_told_from_a_blue_one(two_boxes: tuple[PointCloud, np.ndarray]) -> None:
+    cloud, instance = two_boxes
+    encoder = MeanColour()
+    assert labels(cloud, instance, PictureNamer(encoder)) == {1: "red box", 2: "blue box"}
+    assert labels(cloud, instance, None) == {1: "blue box", 2: "blue box"}
+    assert sum(shape[0] for shape in encoder.crops) == 4  # two views of each
+    # In any frame and unit.
+    fallen = replace(cloud, xyz=100 * cloud.xyz[:, [0, 2, 1]] * [1, 1, -1], normal=None)
+    found = Detector(min_score=0.0).detect(
+        fallen,
+        up=(0.0, 1.0, 0.0),
+        metres_per_unit=0.01,
+        names=NAMES,
+        instance=instance,
+        pictures=PictureNamer(MeanColour()),
+    )
+    assert {int(instance[one.points[0]]): one.label for one in found} == {1: "red box", 2: "blue box"}
+
+
+@pytest.mark.parametrize("rgb", [None, np.ones(3), np.full(3, np.nan)], ids=["none", "white", "NaN"])
+def test_clouds_without_colours_are_named_as_before(two_boxes: tuple[PointCloud, np.ndarray], rgb) -> None:
+    cloud, instance = two_boxes
+    plain = replace(cloud, rgb=None if rgb is None else np.tile(rgb, (len(cloud), 1)).astype(np.float32))
+    encoder, boxes = MeanColour(), np.array([[-0.9, 0.5, 0.35, 0.6, 0.5, 0.7, 0]])
+    vectors = PictureNamer(encoder).embed(plain, boxes, instance - 1)
+    assert not vectors.any() and not encoder.crops
+    assert np.ptp(PictureNamer(encoder).log_probabilities(vectors, ["red", "blue"])) == 0
+    if rgb is None:
+        assert labels(plain, instance, PictureNamer(encoder)) == labels(plain, instance, None)
+
+
+def test_objects_that_nothing_shows_and_points_without_colours(two_boxes: tuple[PointCloud, np.ndarray]) -> None:
+    cloud, instance = two_boxes
+    assert cloud.rgb is not None
+    rgb = cloud.rgb.copy()
+    rgb[::3] = np.nan
+    boxes = np.array([[-0.9, 0.5, 0.35, 0.6, 0.5, 0.7, 0], [0.9, 0.5, 0.35, 0.6, 0.5, 0.7, 0], [50, 0, 0, 1, 1, 1, 0]])
+    namer = PictureNamer(MeanColour())
+    vectors = namer.embed(replace(cloud, rgb=rgb), boxes, instance - 1)
+    said = namer.log_probabilities(vectors, ["a red box", "a blue box"])
+    assert said.argmax(1)[:2].tolist() == [0, 1] and not vectors[2].any()
+    np.testing.assert_allclose(np.exp(said).sum(1), 1, atol=1e-6)
+
+
+def test_huge_clouds_are_thinned(two_boxes: tuple[PointCloud, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, instance = two_boxes
+    boxes, counts = np.array([[-0.9, 0.5, 0.35, 0.6, 0.5, 0.7, 0]]), []
+    monkeypatch.setattr(pictures, "MAX_POINTS", 5000)
+    monkeypatch.setattr(pictures, "coloured_surfels", lambda some: counts.append(len(some)) or coloured_surfels(some))
+    vectors = PictureNamer(MeanColour()).embed(cloud, boxes, instance - 1)
+    assert 2500 <= counts[0] <= 5000 < len(cloud) and vectors.any()

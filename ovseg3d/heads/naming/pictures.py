@@ -34,7 +34,7 @@ PICTURE_SIDE = 1.5
 MAX_POINTS = 300_000
 """Points around the objects that are drawn; of more, every second or third is taken. A room has as many with one point
 every 2 cm."""
-REACH = 8.0
+REACH = 4.0
 """Radii around an object's middle within which its surroundings are drawn."""
 CROPS_AT_ONCE = 32
 

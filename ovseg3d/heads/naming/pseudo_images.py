@@ -82,7 +82,7 @@ def drawable(cloud: PointCloud) -> Bool[np.ndarray, " points"]:
     """Points with finite coordinates and colours; none of a cloud without colours, or with one colour only."""
     if cloud.rgb is None:
         return np.zeros(len(cloud), bool)
-    usable = np.isfinite(cloud.xyz).all(1) & np.isfinite(cloud.rgb).all(1)
+    usable = np.isfinite(np.concatenate([cloud.xyz, cloud.rgb], axis=1)).all(axis=1)
     if not usable.any() or np.ptp(cloud.rgb[usable], axis=0).max() < MIN_CONTRAST:
         return np.zeros(len(cloud), bool)
     return usable
@@ -232,7 +232,7 @@ def _splat(surfels: Surfels, camera: Camera, near: float) -> _Splats:
     local = ((surfels.xyz - camera.position) @ camera.c2w[:3, :3]).astype(np.float32)
     rows = np.flatnonzero(local[:, 2] > max(near, 1e-6))
     local = local[rows]
-    focal, middle = np.float32((camera.fx, camera.fy)), np.float32((camera.cx, camera.cy))
+    focal, middle = np.array([[camera.fx, camera.fy], [camera.cx, camera.cy]], np.float32)
     xy = local[:, :2] / local[:, 2:] * focal + middle
     wide = np.clip(focal.max() * surfels.radius[rows] / local[:, 2], PIXEL_REACH, MAX_RADIUS_PIXELS)
     inside = ((xy > -wide[:, None]) & (xy < np.array([camera.width, camera.height]) + wide[:, None])).all(1)
