@@ -82,7 +82,7 @@ def drawable(cloud: PointCloud) -> Bool[np.ndarray, " points"]:
     """Points with finite coordinates and colours; none of a cloud without colours, or with one colour only."""
     if cloud.rgb is None:
         return np.zeros(len(cloud), bool)
-    usable = np.isfinite(np.concatenate([cloud.xyz, cloud.rgb], axis=1)).all(axis=1)
+    usable = np.isfinite(cloud.xyz.sum(1) + cloud.rgb.sum(1))
     if not usable.any() or np.ptp(cloud.rgb[usable], axis=0).max() < MIN_CONTRAST:
         return np.zeros(len(cloud), bool)
     return usable
