@@ -51,7 +51,7 @@ ROWS: dict[str, dict[str, float]] = {
     "all": {"head": 1.0, "shape": SHAPE_WEIGHT, "pictures": PICTURE_WEIGHT},
 }
 """Weights of sources."""
-SHEET_SIDE, SHEET_COLUMNS = 112, 8
+SHEET_SIDE, SHEET_ROWS, SHEET_COLUMNS = 128, 4, 8
 
 
 @dataclass(frozen=True)
@@ -220,15 +220,15 @@ def members(detections: Sequence[Detection], count: int) -> Int[np.ndarray, " po
 
 
 def draw_sheet(path: Path, one: LabelledCloud) -> None:
-    """The two best views of each object, as a grid."""
+    """The two best views of each object, as a grid; the first objects only."""
     surfels, tiles = coloured_surfels(one.cloud), []
     for row, box in enumerate(one.boxes):
         own = np.flatnonzero(one.instance == row + 1)
         for view in choose_viewpoints(surfels.xyz, own, box, count=2, side=SHEET_SIDE):
             tiles.append(render(lit(surfels, view.camera), view.camera, view.near).rgb)
-    tiles = tiles[: len(tiles) // SHEET_COLUMNS * SHEET_COLUMNS]
+    tiles = tiles[: SHEET_ROWS * SHEET_COLUMNS]
     rows = [np.concatenate(tiles[k : k + SHEET_COLUMNS], 1) for k in range(0, len(tiles), SHEET_COLUMNS)]
-    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path, quality=88)
+    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path, quality=85)
 
 
 if __name__ == "__main__":
