@@ -63,9 +63,6 @@ class Detect:
     too rough for most boxes."""
     intrinsics: str | None = None
     """fx,fy,cx,cy of the photo in pixels; by default from EXIF, or else estimated, with a warning."""
-    pictures: Literal["auto", "off"] = "auto"
-    """Objects of a point cloud with colours are also named by pictures that are rendered of them, which --clip sees
-    (by default builtin); off: by their points alone."""
     camera: str | None = None
     """Measure distances from this photo's camera (of a run)."""
     output: Path | None = None
@@ -143,16 +140,16 @@ class Detect:
             raise ConfigError("--depth and --depth-model exclude each other", fix="leave one out")
         cloud, photo = self._is_cloud, self._is_photo
         captured = not cloud and not photo
-        run, drawn = captured and self.view is None, cloud and self.pictures == "auto"
+        run = captured and self.view is None
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
-            ("clip", run or drawn, "with a run, or pictures of a point cloud"),
+            ("clip", run or cloud, "with a run or a point cloud"),
             ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
-            ("pictures", cloud, "with a point cloud"),
-            ("device", run or drawn or self.depth_model is not None, "with a run, a point cloud or --depth-model"),
+            ("device", run or self.depth_model is not None or (cloud and self.where.clip is not None),
+             "with a run, --depth-model or --clip"),
             ("backend", run, "with a run"), ("allow_outside", captured, "with a scene or a run"),
             ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip
@@ -169,8 +166,8 @@ class Detect:
         detector = given or Detector()
         names = self._names(labels, detector)
         if self._is_cloud:
-            pictures = None if self.pictures == "off" else self._pictures
-            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale, pictures)
+            up, namer = UP.get(self.up), self._picture_namer()
+            return detect_inputs.in_cloud(self.input, detector, names, up, self.scale, namer)
         intrinsics = detect_inputs.parse_intrinsics(self.intrinsics)
         source = detect_inputs.DepthSource(
             self.depth, self.depth_scale, self.depth_model, intrinsics, self.where.device
@@ -186,11 +183,14 @@ class Detect:
 
         return None if labels is None else given_names(labels, detector.names)
 
-    def _pictures(self) -> "PictureNamer":
+    def _picture_namer(self) -> "PictureNamer | None":
+        """What names a cloud's objects by pictures of them, if --clip is given. Raises EncoderError."""
+        if self.where.clip is None:
+            return None
         from ovseg3d.heads.naming import PictureNamer
         from ovseg3d.runs.devices import resolve_device
 
-        return PictureNamer(self.where.clip or "builtin", device=resolve_device(self.where.device))
+        return PictureNamer(self.where.clip, device=resolve_device(self.where.device))
 
 
 def _table(found: "DetectedScene", eye: Any) -> Any:

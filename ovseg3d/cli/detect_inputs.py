@@ -1,6 +1,6 @@
 """What `detect` looks at: a point cloud, a run, one photo with depth, or a view of a capture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
 
 def in_cloud(
     path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
-    pictures: "Callable[[], PictureNamer] | None" = None,
+    pictures: "PictureNamer | None" = None,
 ) -> Seen:  # fmt: skip
     """Objects of a file of points.
 
@@ -90,19 +90,22 @@ def in_cloud(
         names: to choose from.
         up: unit vector, or None to guess.
         metres_per_unit: or None to guess.
-        pictures: loads what sees pictures of the objects, if the cloud has colours.
+        pictures: also names the objects, by pictures of them.
 
     Raises:
         SceneError, ConfigError, EncoderError: the input or a flag is not usable.
     """
     from ovseg3d.heads.detection import detect_scene
-    from ovseg3d.heads.naming.pseudo_images import drawable
+    from ovseg3d.heads.naming import has_colours
     from ovseg3d.scene import read_cloud
 
     cloud, lost = read_cloud(path)
-    namer = pictures() if pictures is not None and drawable(cloud).any() else None
+    if pictures is not None and not has_colours(cloud):
+        raise ConfigError(
+            "The cloud has no colours, so there are no pictures of it", where=path, fix="leave --clip out"
+        )
     notes = (f"{lost:,} points without finite coordinates are left out.",) if lost else ()
-    found = detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names, pictures=namer)
+    found = detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names, pictures=pictures)
     return Seen(cloud, found, notes=notes)
 
 

@@ -62,16 +62,16 @@ def test_pictures_of_a_cloud_with_colours(cli: Cli, room_file: Path, tmp_path: P
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["detections"]
 
-    coloured, off = found(tmp_path / "room.npz"), found(tmp_path / "room.npz", "--pictures", "off")
-    assert [one["center"] for one in coloured] == [one["center"] for one in off]
-    assert [one["candidates"] for one in coloured] != [one["candidates"] for one in off]
-    assert found(room_file) == found(room_file, "--pictures", "off")
+    pictures, points = found(tmp_path / "room.npz", "--clip", "builtin"), found(tmp_path / "room.npz")
+    assert [one["center"] for one in pictures] == [one["center"] for one in points]
+    assert [one["candidates"] for one in pictures] != [one["candidates"] for one in points]
 
 
-def test_pictures_need_a_cloud(cli: Cli, room_file: Path, colour_run: Path) -> None:
-    for flags in ((room_file, "--pictures", "off", "--clip", "builtin"), (colour_run, "--pictures", "off")):
-        done = cli("detect", *flags)
-        assert done.returncode == 2 and "with a" in done.stderr and "point cloud" in done.stderr
+def test_pictures_need_colours_and_an_encoder(cli: Cli, room_file: Path) -> None:
+    done = cli("detect", room_file, "--clip", "builtin")
+    assert done.returncode == 2 and "has no colours" in done.stderr
+    done = cli("detect", room_file, "--device", "cpu")
+    assert done.returncode == 2 and "--clip" in done.stderr
 
 
 @pytest.mark.parametrize(

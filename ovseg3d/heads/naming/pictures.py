@@ -119,6 +119,11 @@ class PictureNamer:
         return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
 
+def has_colours(cloud: PointCloud) -> bool:
+    """Whether pictures of a cloud would show anything: a cloud of one colour counts as one without."""
+    return bool(drawable(cloud).any())
+
+
 def crop_around(rgb: Float[np.ndarray, "h w 3"], shows: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "3 height width"]:
     """The square around what shows the object, with its surroundings blurred."""
     side = max(shows.shape)
@@ -144,4 +149,4 @@ def _radius(box: Float[np.ndarray, "7"]) -> float:
     return float(np.linalg.norm(box[3:6])) / 2
 
 
-__all__ = ["PictureNamer", "crop_around"]
+__all__ = ["PictureNamer", "crop_around", "has_colours"]
