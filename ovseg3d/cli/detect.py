@@ -14,6 +14,7 @@ from ovseg3d.errors import ConfigError
 if TYPE_CHECKING:
     from ovseg3d.cli.detect_inputs import Seen
     from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Names
+    from ovseg3d.heads.naming import PictureNamer
 
 UP: dict[str, tuple[float, float, float]] = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
@@ -142,11 +143,13 @@ class Detect:
         run = captured and self.view is None
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
-            ("clip", run, "with a run"), ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
+            ("clip", run or cloud, "with a run or a point cloud"),
+            ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
-            ("device", run or self.depth_model is not None, "with a run or --depth-model"),
+            ("device", run or self.depth_model is not None or (cloud and self.where.clip is not None),
+             "with a run, --depth-model or --clip"),
             ("backend", run, "with a run"), ("allow_outside", captured, "with a scene or a run"),
             ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip
@@ -163,7 +166,8 @@ class Detect:
         detector = given or Detector()
         names = self._names(labels, detector)
         if self._is_cloud:
-            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale)
+            up, namer = UP.get(self.up), self._picture_namer()
+            return detect_inputs.in_cloud(self.input, detector, names, up, self.scale, namer)
         intrinsics = detect_inputs.parse_intrinsics(self.intrinsics)
         source = detect_inputs.DepthSource(
             self.depth, self.depth_scale, self.depth_model, intrinsics, self.where.device
@@ -178,6 +182,15 @@ class Detect:
         from ovseg3d.heads.detection import given_names
 
         return None if labels is None else given_names(labels, detector.names)
+
+    def _picture_namer(self) -> "PictureNamer | None":
+        """What names a cloud's objects by pictures of them, if --clip is given. Raises EncoderError."""
+        if self.where.clip is None:
+            return None
+        from ovseg3d.heads.naming import PictureNamer
+        from ovseg3d.runs.devices import resolve_device
+
+        return PictureNamer(self.where.clip, device=resolve_device(self.where.device))
 
 
 def _table(found: "DetectedScene", eye: Any) -> Any:

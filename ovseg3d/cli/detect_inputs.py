@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ovseg3d.cli.flags import Where
     from ovseg3d.heads.detection import DetectedScene, Detector, Names
     from ovseg3d.heads.lifting import LiftedPhoto
+    from ovseg3d.heads.naming import PictureNamer
     from ovseg3d.limits import Trust
     from ovseg3d.runs.devices import DeviceName
     from ovseg3d.scene import PointCloud, Scene
@@ -79,7 +80,10 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
     return fx, fy, cx, cy
 
 
-def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None) -> Seen:
+def in_cloud(
+    path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
+    pictures: "PictureNamer | None" = None,
+) -> Seen:  # fmt: skip
     """Objects of a file of points.
 
     Args:
@@ -88,16 +92,23 @@ def in_cloud(path: Path, detector: "Detector", names: "Names | None", up: Any, m
         names: to choose from.
         up: unit vector, or None to guess.
         metres_per_unit: or None to guess.
+        pictures: also names the objects, by pictures of them.
 
     Raises:
-        SceneError, ConfigError: the input or a flag is not usable.
+        SceneError, ConfigError, EncoderError: the input or a flag is not usable.
     """
     from ovseg3d.heads.detection import detect_scene
+    from ovseg3d.heads.naming import has_colours
     from ovseg3d.scene import read_cloud
 
     cloud, lost = read_cloud(path)
+    if pictures is not None and not has_colours(cloud):
+        raise ConfigError(
+            "The cloud has no colours, so there are no pictures of it", where=path, fix="leave --clip out"
+        )
     notes = (f"{lost:,} points without finite coordinates are left out.",) if lost else ()
-    return Seen(cloud, detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names), notes=notes)
+    found = detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names, pictures=pictures)
+    return Seen(cloud, found, notes=notes)
 
 
 def in_run(

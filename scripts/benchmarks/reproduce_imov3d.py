@@ -9,9 +9,10 @@
    paper takes 2D detections of their photos instead.
 
 After 2 and 3 it is measured by a protocol: each detection has the likeliest of the protocol's names, by its embedding.
-The table has the paper's figures beside it. The paper adds pseudo images, which are not reproduced: this head takes
-geometry and colour. Its depth model is Intel/zoedepth-nyu-kitti. Stages are kept in --work; the same command goes on
-from there.
+The table has the paper's figures beside it. The paper's head also takes what a 2D detector, fine-tuned on pseudo
+images, sees in them. This is not reproduced: this head takes geometry and colour. Pseudo images only name what it finds
+(`ovseg3d detect`, `scripts.benchmarks.pseudo_images`), and not here. The paper's depth model is
+Intel/zoedepth-nyu-kitti. Stages are kept in --work; the same command goes on from there.
 """
 
 from collections.abc import Iterator
@@ -111,7 +112,9 @@ class ReproduceImOV3D:
 
     def _measured(self, detector: Detector, protocol: DetectionProtocol) -> DetectionScores:
         named = given_names([protocol.phrase(label) for label in protocol.classes], detector.names)
-        names = replace(named, negatives=named.negatives[:0])  # what is none of the classes is an error, too
+        names = replace(
+            named, negatives=named.negatives[:0], negative_labels=()
+        )  # what is none of the classes is an error, too
         place = {label: row for row, label in enumerate(names.labels)}
         found: dict[str, FoundBoxes] = {}
         true: dict[str, TrueBoxes] = {}

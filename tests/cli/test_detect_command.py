@@ -53,6 +53,27 @@ def test_the_table(cli: Cli, room_file: Path) -> None:
     assert done.returncode == 0 and "faces" in done.stdout and "in 46,000 points" in done.stdout
 
 
+def test_pictures_of_a_cloud_with_colours(cli: Cli, room_file: Path, tmp_path: Path) -> None:
+    xyz = room_cloud().xyz
+    np.savez(tmp_path / "room.npz", xyz=xyz, rgb=np.where(xyz[:, 2:] > 0.01, [0.7, 0.2, 0.1], [0.5, 0.5, 0.5]))
+
+    def found(path: Path, *flags: object) -> list[dict]:
+        done = cli("detect", path, "--min-score", 0.1, "--json", *flags)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["detections"]
+
+    pictures, points = found(tmp_path / "room.npz", "--clip", "builtin"), found(tmp_path / "room.npz")
+    assert [one["center"] for one in pictures] == [one["center"] for one in points]
+    assert [one["candidates"] for one in pictures] != [one["candidates"] for one in points]
+
+
+def test_pictures_need_colours_and_an_encoder(cli: Cli, room_file: Path) -> None:
+    done = cli("detect", room_file, "--clip", "builtin")
+    assert done.returncode == 2 and "has no colours" in done.stderr
+    done = cli("detect", room_file, "--device", "cpu")
+    assert done.returncode == 2 and "--clip" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

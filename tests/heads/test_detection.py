@@ -404,13 +404,16 @@ def test_synonyms_are_no_negatives() -> None:
     trained = list(detector.names.labels)
     assert len(names.negatives) < len(trained)
     sofa = detector.names.vectors[trained.index("sofa")]
-    assert [c.label for c in names.candidates(sofa)][:1] == ["couch"]
-    assert names.candidates(detector.names.vectors[trained.index("bicycle")]) == ()
+    assert [c.label for c in names.candidates(names.log_probabilities(sofa[None])[0])][:1] == ["couch"]
+    bicycle = detector.names.vectors[trained.index("bicycle")]
+    assert names.candidates(names.log_probabilities(bicycle[None])[0]) == ()
+    assert names.texts == ("couch", "fridge", *names.negative_labels) and "bicycle" in names.negative_labels
+    assert len(names.negative_labels) == len(names.negatives) and "sofa" not in names.negative_labels
 
 
 def test_candidates_are_sorted() -> None:
     names = Names(("a", "b", "c"), np.eye(3, dtype=np.float32), np.zeros((0, 3), np.float32))
-    found = names.candidates(np.array([0.0, 0.8, 0.6], np.float32))
+    found = names.candidates(names.log_probabilities(np.array([[0.0, 0.8, 0.6]], np.float32))[0])
     assert [c.label for c in found] == ["b", "c", "a"] and sum(c.score for c in found) == pytest.approx(1)
 
 

@@ -1,5 +1,6 @@
 """Objects in a point cloud: `Detector.detect` takes arrays and returns `Detection` records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,13 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
 from ovseg3d.heads.detection.decode import Decoded, decode, decode_groups
-from ovseg3d.heads.detection.names import Names
+from ovseg3d.heads.detection.names import PICTURE_WEIGHT, Names
 from ovseg3d.heads.detection.network import Predictions
 from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.heads.detection.passes import predict
-from ovseg3d.heads.detection.records import Detection, Segmentation
+from ovseg3d.heads.detection.records import Candidate, Detection, Segmentation
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
+from ovseg3d.heads.naming import PictureNamer
 from ovseg3d.scene.clouds import PointCloud
 
 MIN_POINTS = 50
@@ -61,6 +63,7 @@ class Detector:
         metres_per_unit: float = 1.0,
         names: Names | None = None,
         instance: Int[np.ndarray, " points"] | None = None,
+        pictures: PictureNamer | None = None,
     ) -> tuple[Detection, ...]:
         """The objects of a cloud, by falling score.
 
@@ -72,13 +75,20 @@ class Detector:
                 network was trained on.
             instance: the instances of the points, if they are known, 0 for none: these are the objects then, and the
                 head says their boxes. `min_score` and `nms_iou` do not count.
+            pictures: also names the objects by pictures that are rendered of them, if the cloud has colours.
 
         Raises:
             ConfigError: the cloud has too few points, or extends too far.
+            EncoderError: a name is too long for the encoder of pictures.
         """
-        level = _level(np.asarray(up, np.float64))
+        level, names = _level(np.asarray(up, np.float64)), names or self.names
         seen = self._look(cloud, level, metres_per_unit, self.passes, instance)
-        return _records(seen.found, seen.members, level, metres_per_unit, names or self.names, seen.yaw)
+        odds = names.log_probabilities(seen.found.embeddings)
+        if pictures is not None:
+            vectors = pictures.embed(seen.cloud, seen.found.boxes, seen.members)
+            odds = odds + PICTURE_WEIGHT * pictures.log_probabilities(vectors, names.texts)
+        labels = [names.candidates(row) for row in odds]
+        return _records(seen, labels, level, metres_per_unit)
 
     def segment(
         self, cloud: PointCloud, *, up: tuple[float, float, float] = (0.0, 0.0, 1.0), metres_per_unit: float = 1.0
@@ -124,13 +134,15 @@ class Detector:
                 group, members = _groups(voxel, instance, len(voxels.xyz))
                 found = decode_groups(network, predictions, torch.from_numpy(group), voxels.xyz)
         _, boxes = rotated(turned, found.boxes, -yaw)
-        return _Seen(replace(found, boxes=boxes), members, yaw, voxel, predictions)
+        return _Seen(prepared, replace(found, boxes=boxes), members, yaw, voxel, predictions)
 
 
 @dataclass(frozen=True)
 class _Seen:
     """What the network makes of a cloud, turned level."""
 
+    cloud: PointCloud
+    """Level, in metres, with normals."""
     found: Decoded
     members: Int[np.ndarray, " points"]
     """Row of each point's box, -1 for none."""
@@ -180,14 +192,14 @@ def _level(up: np.ndarray) -> Rotation:
 
 
 def _records(
-    found: Decoded, members: np.ndarray, level: Rotation, metres: float, names: Names, turned: float
+    seen: _Seen, labels: Sequence[tuple[Candidate, ...]], level: Rotation, metres: float
 ) -> tuple[Detection, ...]:
-    back = level.inv()
+    """Those with a name, by falling score."""
+    found, back = seen.found, level.inv()
     upright = bool(level.magnitude() < 1e-6)
     detections = []
     for row in np.argsort(-found.scores, kind="stable"):
-        candidates = names.candidates(found.embeddings[row])
-        if not candidates:
+        if not labels[row]:
             continue
         box, order = found.boxes[row], int(found.symmetry[row])
         rotation = back * Rotation.from_euler("z", box[6])
@@ -201,10 +213,10 @@ def _records(
                 symmetry_order=order,
                 front=_triple(front) if order == 1 else None,
                 score=float(found.scores[row]),
-                yaw_probabilities=_shifted(found.yaw[row], -turned),
-                points=np.flatnonzero(members == row),
+                yaw_probabilities=_shifted(found.yaw[row], -seen.yaw),
+                points=np.flatnonzero(seen.members == row),
                 embedding=found.embeddings[row],
-                candidates=candidates,
+                candidates=labels[row],
             )
         )
     return tuple(detections)

@@ -1,4 +1,4 @@
-"""Names for detections: text vectors to compare their embeddings with."""
+"""Names for detections: text vectors to compare their embeddings with, and what pictures of them add."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from ovseg3d.heads.detection.records import Candidate
 SYNONYM = 0.5
 """A trained name this similar to a given one means the same, so it is no negative. Built-in CLIP: couch and sofa 0.73,
 carpet and rug 0.57, but chair and desk 0.41, curtain and window 0.40."""
+PICTURE_WEIGHT = 0.3
+"""Of the logarithms of what pictures say, chosen on rooms of development. A small encoder is too sure of itself."""
 MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 
@@ -24,13 +26,27 @@ class Names:
     labels: tuple[str, ...]
     vectors: Float[np.ndarray, "names text"]
     negatives: Float[np.ndarray, "negatives text"]
+    negative_labels: tuple[str, ...] = ()
 
-    def candidates(self, embedding: Float[np.ndarray, " text"]) -> tuple[Candidate, ...]:
-        """The likeliest names, best first; none if a negative is likelier than all of them."""
-        similarity = TEXT_SCALE * np.concatenate([self.vectors, self.negatives]) @ embedding
-        probability = np.exp(similarity - similarity.max())
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Names and negatives, in this order."""
+        return self.labels + self.negative_labels
+
+    def log_probabilities(self, embeddings: Float[np.ndarray, "rows text"]) -> Float[np.ndarray, "rows texts"]:
+        """Of `texts`, by the embeddings of detections."""
+        logits = TEXT_SCALE * embeddings @ np.concatenate([self.vectors, self.negatives]).T
+        return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+    def candidates(self, log_odds: Float[np.ndarray, " texts"]) -> tuple[Candidate, ...]:
+        """The likeliest names, best first; none if a negative is likelier than all of them.
+
+        Args:
+            log_odds: of `texts`, up to a constant: the sum of what each source says.
+        """
+        probability = np.exp(log_odds - log_odds.max())
         probability /= probability.sum()
-        if similarity.argmax() >= len(self.labels):
+        if log_odds.argmax() >= len(self.labels):
             return ()
         best = np.argsort(-probability[: len(self.labels)], kind="stable")[:MAX_CANDIDATES]
         return tuple(Candidate(self.labels[i], float(probability[i])) for i in best)
@@ -46,4 +62,5 @@ def given_names(labels: Sequence[str], trained: Names) -> Names:
     """
     vectors = load_clip("builtin").encode_text(list(labels)).numpy()
     apart = (trained.vectors @ vectors.T).max(1) < SYNONYM
-    return Names(tuple(labels), vectors, trained.vectors[apart])
+    others = tuple(label for label, kept in zip(trained.labels, apart) if kept)
+    return Names(tuple(labels), vectors, trained.vectors[apart], others)

@@ -10,6 +10,7 @@ from ovseg3d.heads.detection.detector import Detector
 from ovseg3d.heads.detection.frame import Frame, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
+from ovseg3d.heads.naming import PictureNamer
 from ovseg3d.scene.clouds import PointCloud
 
 
@@ -36,6 +37,7 @@ def detect_scene(
     metres_per_unit: float | None = None,
     names: Names | None = None,
     instance: Int[np.ndarray, " points"] | None = None,
+    pictures: PictureNamer | None = None,
 ) -> DetectedScene:
     """Detect objects in a cloud whose up axis or unit may be unknown.
 
@@ -44,7 +46,7 @@ def detect_scene(
         detector: by default one with the shipped weights.
         up: unit vector; None: z, or what `guess_frame` finds evident.
         metres_per_unit: None: 1, or what `guess_frame` finds evident.
-        names, instance: see `Detector.detect`.
+        names, instance, pictures: see `Detector.detect`.
 
     Raises:
         ConfigError: the cloud has too few points, or extends too far.
@@ -58,5 +60,7 @@ def detect_scene(
     )
     frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings)
     detector = detector or Detector()
-    found = detector.detect(cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance)
+    found = detector.detect(
+        cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, pictures=pictures
+    )
     return DetectedScene(found, frame)
