@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from ovseg3d.heads.pose.synthesis import (
     THETAS,
     MeshesShape,
     NeuralMeshes,
-    contrastive_loss,
+    kind_log_likelihoods,
     log_likelihoods,
     rendered_grid,
     rotations_of,
@@ -31,8 +32,6 @@ from scripts.training.pose_stage import phrase
 
 WARMUP = 0.1
 """Share of the training over which the learning rate rises."""
-CELLS = 12
-"""Cells of each crop that are contrasted with the vertices of all kinds."""
 BOXES = 24
 """Individuals whose sizes give a kind's proportions."""
 PRIOR_COUNT = 50.0
@@ -52,12 +51,14 @@ class SynthesisRecipe:
     """Of each batch."""
     crops: int = 8
     """Of each of these kinds."""
-    contrast: float = 0.5
-    """Weight of the contrast between vertices beside the cross entropy of poses."""
+    naming: float = 1.0
+    """Weight of the cross entropy of kinds beside that of poses."""
 
 
 class SynthesisStage:
-    """One batch of crops a step: the cross entropy of the true pose among those of the grid, and contrast of vertices.
+    """One batch of crops a step: cross entropies of the true pose among those of the grid, under the true kind, and of
+    the true kind among those of the batch, at the true pose. NeMo contrasts vertices one by one; its contrast is worse
+    at the poses of these crops.
 
     Args:
         crops: the labels.
@@ -88,8 +89,8 @@ class SynthesisStage:
         self.meshes = NeuralMeshes(shape)
         self._fill(crops)
         self.log_temperature = torch.nn.Parameter(torch.tensor(4.0).log())
-        network = [p for name, p in self.meshes.named_parameters() if name not in ("vertices", "clutter")]
-        vectors = [self.meshes.vertices, self.meshes.clutter, self.log_temperature]
+        network = [p for name, p in self.meshes.named_parameters() if name not in ("shared", "own", "clutter")]
+        vectors = [self.meshes.shared, self.meshes.own, self.meshes.clutter, self.log_temperature]
         groups = [{"params": network, "weight_decay": recipe.decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.rate)
         self.loss = 0.0
@@ -121,13 +122,11 @@ class SynthesisStage:
             chance = (likely / self.log_temperature.exp() + self.meshes.poses[kind]).log_softmax(1)
             poses = poses - (self.targets[few] * chance).sum(1).mean() / len(kinds)
             seen.append(vertex_weights(surface, self.rotations[few], shape.grid))
-        cells = torch.from_numpy(rng.integers(0, shape.grid**2, (rows.numel(), CELLS)))
-        take = torch.arange(rows.numel())[:, None], cells
-        contrast = contrastive_loss(
-            self.meshes, vectors.flatten(0, 1)[take].flatten(0, 1), torch.cat(seen)[take].flatten(0, 1),
-            torch.from_numpy(kinds).repeat_interleave(recipe.crops * CELLS),
-        )  # fmt: skip
-        loss = poses + recipe.contrast * contrast
+        found = kind_log_likelihoods(
+            self.meshes, vectors.flatten(0, 1), torch.from_numpy(kinds), torch.cat(seen)
+        ) / self.log_temperature.exp()  # fmt: skip
+        naming = F.cross_entropy(found, torch.arange(len(kinds)).repeat_interleave(recipe.crops))
+        loss = poses + recipe.naming * naming
         self.optimizer.zero_grad()
         loss.backward()
         for group in self.optimizer.param_groups:
@@ -169,7 +168,9 @@ class SynthesisStage:
         return {"recipe": vars(self.recipe), "shape": self.meshes.facts(), "crops": sum(map(len, self.rows))}
 
 
-def pose_targets(angles: Float[np.ndarray, "crops 3"], orders: Int[np.ndarray, " crops"]) -> Float[Tensor, "crops poses"]:
+def pose_targets(
+    angles: Float[np.ndarray, "crops 3"], orders: Int[np.ndarray, " crops"]
+) -> Float[Tensor, "crops poses"]:
     """The true pose as a distribution on the grid of poses, linearly between its neighbours; of a symmetric object all
     equal azimuths in equal parts, of a round one all azimuths.
 

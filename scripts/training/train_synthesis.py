@@ -17,11 +17,11 @@ from ovseg3d.heads.pose.synthesis import MeshesShape
 from ovseg3d.heads.pose.synthesis_poser import TrainedMeshes, save_meshes
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.pose_crops import NAMES, NOVEL
+from scripts.training.pose_crops import NAMES, NOVEL, CropSet
 from scripts.training.pose_stage import load_encoder
+from scripts.training.session import INTERRUPTED, Session
 from scripts.training.synthesis_stage import SynthesisRecipe, SynthesisStage, mean_halves
 from scripts.training.train_pose import TrainPose
-from scripts.training.session import INTERRUPTED, Session
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,18 @@ class TrainSynthesis:
 
     def stage(self) -> SynthesisStage:
         """The training of meshes of all kinds, or of the known ones."""
-        data = TrainPose(
-            data=self.data, encoder=self.encoder, crops=self.crops, alone=self.alone, known_only=self.known_only,
-            grid=MeshesShape.grid,
-        )  # fmt: skip
-        crops, features = data.training_set()
+        crops, features = self.training_set()
         kinds = tuple(name for name in NAMES if not (self.known_only and name in NOVEL))
         unit = (1.0, 1.0, 1.0)
         halves = tuple(mean_halves(name) if self.outline == "cuboid" else unit for name in kinds)
         return SynthesisStage(crops, features, MeshesShape(kinds, halves, features.shape[1], self.outline), self.recipe)
+
+    def training_set(self) -> tuple[CropSet, torch.Tensor]:
+        """The crops to train on, and their features."""
+        return TrainPose(
+            data=self.data, encoder=self.encoder, crops=self.crops, alone=self.alone, known_only=self.known_only,
+            grid=MeshesShape.grid,
+        ).training_set()  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def nearest_triangle(triangles: np.ndarray, eye: np.ndarray, ways: np.ndarray) -
     first, sides = triangles[:, 0], triangles[:, 1:] - triangles[:, :1]
     system = np.broadcast_to(np.moveaxis(sides, 1, 2), (len(unit), *sides.shape[:1], 3, 2))
     system = np.concatenate([system, np.broadcast_to(-unit[:, None, :, None], (*system.shape[:2], 3, 1))], 3)
-    u, v, t = np.moveaxis(np.linalg.solve(system, np.broadcast_to((eye - first)[..., None], (*system.shape[:3], 1))), 2, 0)
+    u, v, t = np.moveaxis(
+        np.linalg.solve(system, np.broadcast_to((eye - first)[..., None], (*system.shape[:3], 1))), 2, 0
+    )
     inside = (u >= -1e-9) & (v >= -1e-9) & (u + v <= 1 + 1e-9) & (t > 0)
     return np.where(inside, t, np.inf)[..., 0].min(1)
 

@@ -139,9 +139,7 @@ def first_hit(
     return (o + near[..., None] * d) * half, hit.to(d.dtype)
 
 
-def surface_vertices(
-    points: Float[Tensor, "*n 3"], texels: int
-) -> tuple[Tensor, Float[Tensor, "*n 4"]]:
+def surface_vertices(points: Float[Tensor, "*n 3"], texels: int) -> tuple[Tensor, Float[Tensor, "*n 4"]]:
     """The four vertices around each point of the surface of [-1, 1]^3 (or around its projection there), int64, and
     their bilinear weights, which add up to 1."""
     axis = points.abs().argmax(-1)

@@ -35,6 +35,8 @@ ELEVATIONS = tuple(range(-5, 51, 11))
 THETAS = tuple(range(-7, 8, 7))
 """Degrees, of the grid of poses: people hold cameras nearly level, and look down on things. Nine in ten training crops
 are within it, and the others next to its edge."""
+LEAST_LIKELIHOOD = 1e-12
+"""Added to a cell's, whose highest is 1: of unit vectors that are opposite it is 4e-11."""
 DROPOUT = 0.2
 CROPS_AT_ONCE = 64
 MIN_PRIOR = 1e-3
@@ -88,20 +90,24 @@ class NeuralMeshes(nn.Module):
         self.middle = nn.Conv2d(shape.hidden, shape.hidden, 3, padding=1)
         self.last = nn.Conv2d(shape.hidden, shape.dim, 3, padding=1)
         self.drop = nn.Dropout2d(DROPOUT)
-        self.vertices = nn.Parameter(torch.randn(kinds, self.surface(0).vertices, shape.dim))
+        self.shared = nn.Parameter(torch.randn(self.surface(0).vertices, shape.dim))
+        self.own = nn.Parameter(torch.zeros(kinds, self.surface(0).vertices, shape.dim))
         self.clutter = nn.Parameter(torch.randn(shape.clutters, shape.dim))
         self.register_buffer("poses", torch.full((kinds, len(pose_grid())), -math.log(len(pose_grid()))))
         self.register_buffer("orders", torch.full((kinds, len(SYMMETRY_ORDERS)), 1 / len(SYMMETRY_ORDERS)))
         self.register_buffer("texts", torch.zeros(kinds, shape.text))
         self.register_buffer("temperature", torch.ones(()))
 
+    @property
+    def vertices(self) -> Float[Tensor, "kinds vertices dim"]:
+        """Unit vectors of the vertices. All kinds share a part, since their fronts and tops are alike."""
+        return F.normalize(self.shared + self.own, dim=2)
+
     def surface(self, kind: int) -> SurfaceShape:
         """The geometry of a kind's mesh."""
         return SurfaceShape(self.shape.outline, self.shape.halves[kind], self.shape.texels)
 
-    def forward(
-        self, features: Float[Tensor, "crops channels grid grid"]
-    ) -> Float[Tensor, "crops cells dim"]:
+    def forward(self, features: Float[Tensor, "crops channels grid grid"]) -> Float[Tensor, "crops cells dim"]:
         """Unit vectors of the cells, row by row."""
         x = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = F.gelu(self.middle(self.drop(F.gelu(self.first(x)))))
@@ -122,28 +128,24 @@ def rotations_of(angles: Float[np.ndarray, "n 3"]) -> Float[Tensor, "n 3 3"]:
     return torch.from_numpy(rotation_of_angles(angles).as_matrix()).float()
 
 
-def contrastive_loss(
+def kind_log_likelihoods(
     meshes: NeuralMeshes,
-    vectors: Float[Tensor, "cells dim"],
-    weights: Float[Tensor, "cells vertices"],
-    kinds: Int[Tensor, " cells"],
-) -> Tensor:
-    """Mean of -log of the share that what a cell truly shows has in the likelihood of all vertices of all kinds and
-    clutter (NeMo's contrastive loss, equation 6, with shares instead of one vertex to a pixel).
+    vectors: Float[Tensor, "crops cells dim"],
+    kinds: Int[Tensor, " kinds"],
+    weights: Float[Tensor, "crops cells vertices"],
+) -> Float[Tensor, "crops kinds"]:
+    """As `log_likelihoods`, of some kinds at one pose of each crop, with the same shape for all kinds.
 
     Args:
         meshes: the model.
-        vectors: of cells, see `NeuralMeshes.forward`.
-        weights: what each cell shows, see `vertex_weights`; zeros where it is all clutter.
-        kinds: of the objects, as indices.
+        vectors: of the crops' cells.
+        kinds: indices.
+        weights: what the cells show, see `vertex_weights`.
     """
-    clutter = _log_clutter(meshes, vectors)
-    vertices = CONCENTRATION * vectors @ F.normalize(meshes.vertices, dim=2).flatten(0, 1).T
-    every = torch.cat([vertices, clutter[:, None]], 1).logsumexp(1)
-    own = vertices.unflatten(1, meshes.vertices.shape[:2])[torch.arange(len(kinds)), kinds]
-    shares = torch.cat([weights, 1 - weights.sum(1, keepdim=True)], 1).clamp(min=1e-4)
-    true = (torch.cat([own, clutter[:, None]], 1) + shares.log()).logsumexp(1)
-    return (every - true).mean()
+    vertices = meshes.vertices[kinds]
+    seen = (CONCENTRATION * (vectors @ vertices.flatten(0, 1).T - 1)).exp().unflatten(2, vertices.shape[:2])
+    clutter = (_log_clutter(meshes, vectors) - CONCENTRATION).exp() * (1 - weights.sum(2)).clamp(min=0)
+    return ((seen @ weights[..., None])[..., 0] + clutter[..., None] + LEAST_LIKELIHOOD).log().sum(1)
 
 
 def log_likelihoods(
@@ -160,13 +162,13 @@ def log_likelihoods(
         kind: index of the kind.
         weights: its mesh at the poses, see `vertex_weights`.
     """
-    seen = (CONCENTRATION * (vectors @ F.normalize(meshes.vertices[kind], dim=1).T - 1)).exp()
+    seen = (CONCENTRATION * (vectors @ meshes.vertices[kind].T - 1)).exp()
     clutter = (_log_clutter(meshes, vectors) - CONCENTRATION).exp()
     open_share = (1 - weights.sum(2)).clamp(min=0)
     total = torch.zeros(len(vectors), len(weights))
     for cell in range(weights.shape[1]):
         mixed = seen[:, cell] @ weights[:, cell].T + clutter[:, cell, None] * open_share[:, cell]
-        total += (mixed + 1e-12).log()
+        total += (mixed + LEAST_LIKELIHOOD).log()
     return total
 
 
