@@ -7,8 +7,8 @@ All heads are trained here on known kinds alone and on the same crops (NOVEL of 
 other kinds), and kept in `data` for the next seed. Test crops are those of scripts/benchmarks/pose.py. Rows say
 
 - which head: the periodic one with symmetry, meshes, or both: densities of each angle multiplied;
-- what is told: the kind, or nothing. A mesh that is not told the kind predicts it; a novel kind that is told has no mesh
-  of its own, and takes those that the text encoder finds near to it;
+- what is told: the kind, or nothing. Meshes that are not told the kind predict it; a novel kind that is told has no
+  mesh of its own, and takes those that the text encoder finds near to it;
 - the box of the crop: exact, or predicted: with sides that are off by 3 % of its width and height, as in training.
 
 Errors are geodesic and up to symmetry; round objects do not count. "3D-aware" accuracy counts an object only where its
@@ -99,7 +99,7 @@ class Benchmark:
         """Train what is missing, and measure."""
         torch.set_num_threads(1)
         periodic = self._periodic()
-        meshes = {outline: self._meshes(outline) for outline in self.outlines}
+        meshes: dict[Outline, NeuralMeshes] = {outline: self._meshes(outline) for outline in self.outlines}
         rows: dict[str, Any] = {}
         for box in self.boxes:
             for test in self._tests(box):

@@ -1,4 +1,4 @@
-"""Training of neural meshes: what is drawn is learnt, a training continues with the same bits, and bad crops are told."""
+"""Training of neural meshes: what is drawn is learnt, a training continues with the same bits, bad crops are told."""
 
 from dataclasses import replace
 

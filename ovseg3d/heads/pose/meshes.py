@@ -1,6 +1,6 @@
 """Neural meshes: a cuboid or a sphere around an object, whose surface carries feature vectors, and its renderer.
 
-Wang, Kortylewski and Yuille, NeMo: neural mesh models of contrastive features for robust 3D pose estimation (ICLR 2021).
+Wang, Kortylewski and Yuille, NeMo: neural mesh models of contrastive features for robust 3D pose estimation, ICLR 2021.
 
 Object axes: z up, front -y. Both shapes are convex and centred at the object's middle, so that the first hit of a ray
 has a closed form. The surface is parametrised as a cube map: a point p of a shape with half extents h lies on the face

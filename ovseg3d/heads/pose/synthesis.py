@@ -165,11 +165,9 @@ def log_likelihoods(
     seen = (CONCENTRATION * (vectors @ meshes.vertices[kind].T - 1)).exp()
     clutter = (_log_clutter(meshes, vectors) - CONCENTRATION).exp()
     open_share = (1 - weights.sum(2)).clamp(min=0)
-    total = torch.zeros(len(vectors), len(weights))
-    for cell in range(weights.shape[1]):
-        mixed = seen[:, cell] @ weights[:, cell].T + clutter[:, cell, None] * open_share[:, cell]
-        total += (mixed + LEAST_LIKELIHOOD).log()
-    return total
+    # A cell a batch: crops x vertices times vertices x poses.
+    mixed = seen.transpose(0, 1) @ weights.permute(1, 2, 0) + clutter.T[..., None] * open_share.T[:, None]
+    return (mixed + LEAST_LIKELIHOOD).log().sum(0)
 
 
 def _log_clutter(meshes: NeuralMeshes, vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n"]:
