@@ -81,6 +81,8 @@ class Benchmark:
     """Of the test set; 840000 is the report's."""
     count: int = 1_920
     """Test crops; half as many of held-out styles."""
+    individuals: tuple[Individuals, ...] = ("new", "held-out")
+    """Which objects they show."""
     crops: int = 7_680
     alone: int = 15_360
     """Training crops, as for scripts.training.train_synthesis."""
@@ -136,10 +138,8 @@ class Benchmark:
 
     def _tests(self, box: Box) -> list[TestCrops]:
         made = []
-        sets: tuple[tuple[Individuals, int, float], ...] = (
-            ("new", self.count, ROOM_SHARE), ("held-out", self.count // 2, 0.0),
-        )  # fmt: skip
-        for individuals, count, room_share in sets:
+        for individuals in self.individuals:
+            count, room_share = (self.count, ROOM_SHARE) if individuals == "new" else (self.count // 2, 0.0)
             crops = crop_set(self.data / "crops", self.seed, count, individuals, room_share, NOISE[box])
             key = f"{individuals}{self.seed}" + ("" if box == "predicted" else "exact")
             features = cached_features(self.data / "features", "dino:builtin", key, crops, MeshesShape.grid)
