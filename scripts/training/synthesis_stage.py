@@ -59,9 +59,9 @@ class SynthesisStage:
     """One batch of crops a step: cross entropies of the true pose among those of the grid, under the true kind, and of
     the true kind among those of the batch, at the true pose.
 
-    NeMo contrasts vertices one by one instead. With spheres trained on 8,640 crops, kinds told, that was right within 30
-    degrees in 43 of 100 known development crops, the cross entropy of poses in 47, and means of whitened features on the
-    vertices, without a network, in 39.
+    NeMo contrasts vertices one by one instead. With spheres, trained on 8,640 crops and told the kind, that was right
+    within 30 degrees in 43 of 100 known development crops, the cross entropy of poses in 47, and means of whitened
+    features on the vertices, without a network, in 39.
 
     Args:
         crops: the labels.

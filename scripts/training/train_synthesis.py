@@ -44,7 +44,7 @@ class TrainSynthesis:
     """Further crops of objects before backdrops."""
     known_only: bool = False
     """Leave out the novel kinds of the benchmark."""
-    steps: int | None = 1_000
+    steps: int | None = 800
     max_seconds: float | None = None
     """Time for the training, earlier sessions counted in."""
     checkpoint_seconds: float = 120.0
