@@ -8,12 +8,13 @@ other kinds), and kept in `data` for the next seed. Test crops are those of scri
 
 - which head: the periodic one with symmetry, meshes, or both: densities of each angle multiplied; for comparison, two
   periodic heads of different seeds;
-- what is told: the kind, or nothing. Meshes that are not told the kind predict it; a novel kind that is told has no
-  mesh of its own, and takes those that the text encoder finds near to it;
+- what is told: the kind; the name that the built-in CLIP gives the crop among the known kinds ("named"); or nothing, so
+  that meshes predict the kind. A novel kind that is told has no mesh of its own, and takes those that the text encoder
+  finds near to it;
 - the box of the crop: exact, or predicted: with sides that are off by 3 % of its width and height, as in training.
 
 Errors are geodesic and up to symmetry; round objects do not count. "3D-aware" accuracy counts an object only where its
-kind is right, too; of known kinds, with kinds predicted among them. For the periodic head the built-in CLIP names it.
+kind is right, too; of known kinds, with kinds predicted among them. The periodic head's kind is CLIP's.
 """
 
 from dataclasses import dataclass
@@ -165,16 +166,19 @@ def measured(
     rows: dict[str, Any] = {}
     guess = np.array([0.0, np.median(test.crops.angles[:, 1]), 0.0])
     rows["one guess"] = scored("one guess", test, np.tile(guess, (len(test.kinds), 1)))
-    for told in ("told", "predicted"):
-        texts = text_vectors(test.kinds) if told == "told" else torch.zeros(len(test.kinds), periodic.shape.text)
+    named = clip_names(test.crops.image)
+    nothing = torch.zeros(len(named), periodic.shape.text)
+    told_texts = {"told": text_vectors(test.kinds), "named": text_vectors(named), "predicted": nothing}
+    for told, texts in told_texts.items():
         alone = periodic_poses(periodic, test.features, texts)
-        named = None if told == "told" else clip_names(test.crops.image)
         twice = [product(a, b) for a, b in zip(alone, periodic_poses(second, test.features, texts))]
         for name, poses in (("periodic", alone), ("periodic x periodic", twice)):
-            rows[f"{name}, kind {told}"] = scored(f"{name}, kind {told}", test, angles_of(poses), named)
+            rows[f"{name}, kind {told}"] = scored(
+                f"{name}, kind {told}", test, angles_of(poses), None if told == "told" else named
+            )
         for outline, own in meshes.items():
             found = synthesised(own, test.features, texts)
-            kinds = None if told == "told" else [one.kind for one in found]
+            kinds = {"told": None, "named": named}.get(told, [one.kind for one in found])
             both = [product(a, b.pose) for a, b in zip(alone, found)]
             for name, poses in ((outline, [one.pose for one in found]), (f"periodic x {outline}", both)):
                 rows[f"{name}, kind {told}"] = scored(f"{name}, kind {told}", test, angles_of(poses), kinds)
