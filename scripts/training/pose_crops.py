@@ -39,6 +39,8 @@ ROOM_SHARE, EMPTY_SHARE = 0.4, 0.06
 """Shares of crops of rooms, and of crops without an object."""
 ROOM_CROPS = 48
 """Crops of one room, which takes seconds to build."""
+BOX_NOISE = 0.03
+"""How far the sides of a crop's box are off, as a share of its width or height."""
 LEAST_SEEN = 0.012
 """Share of a room's picture that an object covers at least."""
 IRREGULAR = frozenset(("apple", "pen holder", "plant"))
@@ -67,7 +69,13 @@ class PoseCrop:
     room: bool = False
 
 
-def pose_crop(seed: int, index: int, individuals: Individuals = "training", room_share: float = ROOM_SHARE) -> PoseCrop:
+def pose_crop(
+    seed: int,
+    index: int,
+    individuals: Individuals = "training",
+    room_share: float = ROOM_SHARE,
+    box_noise: float = BOX_NOISE,
+) -> PoseCrop:
     """The crop of that number.
 
     Args:
@@ -75,16 +83,17 @@ def pose_crop(seed: int, index: int, individuals: Individuals = "training", room
         index: in the set.
         individuals: which objects are shown.
         room_share: share of crops of rooms.
+        box_noise: standard deviation of the sides of the box, see `jittered`; 0 for the exact box in the same picture.
     """
     rng = np.random.default_rng([seed, index, 31])
     # Rooms come in whole blocks, evenly spread over the indices.
     if ((index // ROOM_CROPS) * 0.6180339887498949) % 1.0 < room_share:
         room = room_of(seed, index // ROOM_CROPS, "unseen" if individuals == "held-out" else "seen")
-        return _in_room(rng, room)
-    return _alone(rng, individuals)
+        return _in_room(rng, room, box_noise)
+    return _alone(rng, individuals, box_noise)
 
 
-def _alone(rng: np.random.Generator, individuals: Individuals) -> PoseCrop:
+def _alone(rng: np.random.Generator, individuals: Individuals, box_noise: float) -> PoseCrop:
     while True:
         kind = pick(rng, NAMES)
         style = HELD_STYLES[kind] if individuals == "held-out" else pick(rng, SEEN.styles[kind])
@@ -97,7 +106,7 @@ def _alone(rng: np.random.Generator, individuals: Individuals) -> PoseCrop:
         side = mask.shape[0] / PHOTO
         if mask.mean() < LEAST_SEEN:
             continue
-        box = jittered(rng, mask_box(mask), side)
+        box = jittered(rng, mask_box(mask), side, box_noise)
         angles = viewpoint_on_ray(scene.c2w[:3, :3], np.eye(3), box, scene.focal)
         return PoseCrop(square_crop(image, box, SIDE), kind, *angles, _order_of(thing))
 
@@ -115,7 +124,7 @@ def _order(corners: bytes) -> int:
     return rotational_order(np.frombuffer(corners, np.float32).reshape(-1, 3).astype(np.float64))
 
 
-def _in_room(rng: np.random.Generator, made: Furnished) -> PoseCrop:
+def _in_room(rng: np.random.Generator, made: Furnished, box_noise: float) -> PoseCrop:
     """A crop of an object in a room, or of the room itself where there is none."""
     empty = rng.random() < EMPTY_SHARE / ROOM_SHARE
     for _ in range(40):
@@ -132,7 +141,7 @@ def _in_room(rng: np.random.Generator, made: Furnished) -> PoseCrop:
                 return PoseCrop(square_crop(image, (0.0, 0.0, float(PHOTO), float(PHOTO)), SIDE, 0.0), None, room=True)
             continue
         placed = made.room.objects[target]
-        box = jittered(rng, mask_box(instance == target + 1), view.side)
+        box = jittered(rng, mask_box(instance == target + 1), view.side, box_noise)
         angles = viewpoint_on_ray(c2w[:3, :3], placed.rotation, box, focal * PHOTO)
         kind = placed.category
         order = 1 if kind in FACING else 0 if kind in IRREGULAR else symmetry_of(placed)
@@ -164,11 +173,18 @@ def _camera(rng: np.random.Generator, made: Furnished, target: int | None) -> tu
     return c2w, float(np.clip(focal, 0.6, 9.0))
 
 
-def jittered(rng: np.random.Generator, box: Box, samples: float) -> Box:
-    """A box as a detector might give it, each side off by some per cent; from samples to pixels."""
+def jittered(rng: np.random.Generator, box: Box, samples: float, noise: float = BOX_NOISE) -> Box:
+    """A box as a detector might give it, each side off by some per cent; from samples to pixels.
+
+    Args:
+        rng: the source of chance, which the same numbers are taken from whatever the noise.
+        box: the exact one, in samples.
+        samples: along a pixel.
+        noise: standard deviation of each side, as a share of the box's width or height.
+    """
     x0, y0, x1, y1 = (value / samples for value in box)
     w, h = x1 - x0, y1 - y0
-    a, b, c, d = rng.normal(0, 0.03, 4)
+    a, b, c, d = noise * rng.normal(0, 1, 4)
     return x0 + a * w, y0 + b * h, x1 + c * w, y1 + d * h
 
 
@@ -215,7 +231,12 @@ BLOCK = ROOM_CROPS * 20
 
 
 def crop_set(
-    folder: Path, seed: int, count: int, individuals: Individuals = "training", room_share: float = ROOM_SHARE
+    folder: Path,
+    seed: int,
+    count: int,
+    individuals: Individuals = "training",
+    room_share: float = ROOM_SHARE,
+    box_noise: float = BOX_NOISE,
 ) -> CropSet:
     """The first crops of a set, made in blocks that are kept in `folder`.
 
@@ -223,13 +244,13 @@ def crop_set(
         folder: of the blocks.
         seed: of the set.
         count: how many crops, rounded up to whole blocks.
-        individuals, room_share: as in `pose_crop`.
+        individuals, room_share, box_noise: as in `pose_crop`.
     """
-    parts = []
+    parts, noise = [], "" if box_noise == BOX_NOISE else f"-box{box_noise:g}"
     for block in range(-(-count // BLOCK)):
-        path = folder / f"{individuals}-{seed}-{block}.npz"
+        path = folder / f"{individuals}-{seed}-{block}{noise}.npz"
         if not path.exists():
-            made = [pose_crop(seed, block * BLOCK + k, individuals, room_share) for k in range(BLOCK)]
+            made = [pose_crop(seed, block * BLOCK + k, individuals, room_share, box_noise) for k in range(BLOCK)]
             print(f"crops {(block + 1) * BLOCK} of {count}", flush=True)
             write_atomic(path, partial(_save, made=made))
         with np.load(path, allow_pickle=False) as kept:

@@ -58,6 +58,8 @@ class TrainPose:
     checkpoint_seconds: float = 60.0
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, for less memory."""
+    grid: tyro.conf.Suppress[int] = PoseShape.grid
+    """Patches along a side."""
     recipe: tyro.conf.OmitArgPrefixes[PoseRecipe] = field(default_factory=PoseRecipe)
 
     def main(self) -> int:
@@ -97,7 +99,7 @@ class TrainPose:
         self, individuals: Individuals, seed: int, count: int, room_share: float = ROOM_SHARE
     ) -> tuple[CropSet, torch.Tensor]:
         crops = crop_set(self.data / "crops", seed, count, individuals, room_share)
-        features = cached_features(self.data / "features", self.encoder, f"{individuals}{seed}", crops)
+        features = cached_features(self.data / "features", self.encoder, f"{individuals}{seed}", crops, self.grid)
         if not self.known_only:
             return crops, features
         rows = np.flatnonzero(~np.isin(crops.kind, [NAMES.index(kind) for kind in NOVEL]))

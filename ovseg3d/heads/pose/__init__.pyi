@@ -11,6 +11,13 @@ from .photo import CropPose as CropPose
 from .photo import PhotoPoser as PhotoPoser
 from .photo import pose_in_camera as pose_in_camera
 from .records import Pose as Pose
+from .synthesis import MeshesShape as MeshesShape
+from .synthesis import NeuralMeshes as NeuralMeshes
+from .synthesis_poser import CropSynthesis as CropSynthesis
+from .synthesis_poser import SynthesisPoser as SynthesisPoser
+from .synthesis_poser import TrainedMeshes as TrainedMeshes
+from .synthesis_poser import load_meshes as load_meshes
+from .synthesis_poser import save_meshes as save_meshes
 from .weights import TrainedPoseNetwork as TrainedPoseNetwork
 from .weights import load_network as load_network
 from .weights import save_network as save_network

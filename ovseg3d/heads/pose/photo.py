@@ -67,13 +67,7 @@ class PhotoPoser:
     @cached_property
     def encoder(self) -> TextImageEncoder | DenseEncoder:
         """The encoder of its features. Raises EncoderError; ConfigError: its weights are not those of the training."""
-        kind, _, name = self.trained.encoder.partition(":")
-        found = load_clip(name, self.device) if kind == "clip" else load_dino(name, self.device)
-        if found.weight_hash != self.trained.weight_hash:
-            raise ConfigError(
-                f"The photo head was trained with other weights of {name}", where=self.weights, fix="train it again"
-            )
-        return found
+        return load_own_encoder(self.trained.encoder, self.trained.weight_hash, self.weights, self.device)
 
     @cached_property
     def _texts(self) -> TextImageEncoder:
@@ -96,7 +90,7 @@ class PhotoPoser:
         phrases = [None] * len(crops) if phrases is None else phrases
         network = self.trained.network
         features = crop_features(self.encoder, crops, network.shape.grid)
-        vectors = self._vectors(phrases, network.shape.text)
+        vectors = phrase_vectors(self._texts, phrases, network.shape.text)
         with torch.inference_mode():
             found = network(features, vectors)
             soft = [probabilities(c / self.trained.temperature, GRID).double().numpy() for c in found.angles]
@@ -104,14 +98,51 @@ class PhotoPoser:
         azimuth, elevation, theta = soft
         return [CropPose(azimuth[k], elevation[k], theta[k], symmetry[k], present[k]) for k in range(len(crops))]
 
-    def _vectors(self, phrases: Sequence[str | None], dim: int) -> torch.Tensor:
-        vectors = torch.zeros(len(phrases), dim)
-        names = sorted({phrase for phrase in phrases if phrase})
-        if names:
-            found = torch.as_tensor(self._texts.encode_text([_with_article(name) for name in names])).float().cpu()
-            named = [k for k, phrase in enumerate(phrases) if phrase]
-            vectors[named] = found[[names.index(str(phrases[k])) for k in named]]
-        return vectors
+
+def load_own_encoder(
+    encoder: str, weight_hash: str, weights: Path, device: torch.device | str
+) -> TextImageEncoder | DenseEncoder:
+    """The encoder that a head was trained with.
+
+    Args:
+        encoder: "dino:NAME" or "clip:NAME".
+        weight_hash: of the training.
+        weights: the head's file, for messages.
+        device: for the encoder.
+
+    Raises:
+        EncoderError: it is not available.
+        ConfigError: its weights are not those of the training.
+    """
+    kind, _, name = encoder.partition(":")
+    found = load_clip(name, device) if kind == "clip" else load_dino(name, device)
+    if found.weight_hash != weight_hash:
+        raise ConfigError(
+            f"The photo head was trained with other weights of {name}", where=weights, fix="train it again"
+        )
+    return found
+
+
+def phrase_vectors(
+    encoder: TextImageEncoder, phrases: Sequence[str | None], dim: int
+) -> Float[torch.Tensor, "phrases {dim}"]:
+    """Text vectors of phrases, with their articles; zeros where there is none.
+
+    Args:
+        encoder: of the text.
+        phrases: such as "chair".
+        dim: of its vectors.
+
+    Raises:
+        EncoderError: a phrase is too long.
+    """
+    vectors = torch.zeros(len(phrases), dim)
+    names = sorted({phrase for phrase in phrases if phrase})
+    if names:
+        found = torch.as_tensor(encoder.encode_text([_with_article(name) for name in names])).float().cpu()
+        named = [k for k, phrase in enumerate(phrases) if phrase]
+        vectors[named] = found[[names.index(str(phrases[k])) for k in named]]
+    return vectors
 
 
 def pose_in_camera(seen: CropPose, camera: Rotation | None = None, frame: Frame = "camera") -> Pose:
