@@ -54,7 +54,8 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
 def _pass(network: DetectionNetwork, cloud: PointCloud, quarters: int) -> tuple[Voxels, Predictions]:
     """The voxels of a pass, and what the network says of them, for the cloud as it is."""
     turned = rotated(cloud, np.zeros((0, 7)), quarters * math.pi / 2)[0] if quarters else cloud
-    voxels = voxelize(turned, shift=(quarters / 2,) * 3)
+    shift = quarters / 2
+    voxels = voxelize(turned, shift=(shift, shift, shift))
     found = network(voxels)
     return voxels, turned_back(found, quarters) if quarters else found
 
@@ -89,5 +90,6 @@ def _regrouped(
     means = F.embedding_bag(other[voxel.argsort()], torch.cat(columns, 1), starts, mode="mean")
     parts = means.split([values.shape[1] for values in columns], 1)
     return {
-        name: part.reshape(-1, *values.shape[1:]) for (name, values), part in zip(vars(found).items(), parts, strict=True)
+        name: part.reshape(-1, *values.shape[1:])
+        for (name, values), part in zip(vars(found).items(), parts, strict=True)
     }
