@@ -95,6 +95,8 @@ def group_run(run: RunFolder) -> GroupedRun:
             `encode_scene`.
     """
     scene = run.load_scene()
+    if not scene.phrases:
+        raise RunError("The run has no phrases that could name its instances", where=run.folder, fix="--phrases")
     encoders = load_encoders(scene, run.config.encode, "cpu")
     features = encode_scene(scene, encoders=encoders)
     renderer = restore(run, scene)
@@ -102,8 +104,6 @@ def group_run(run: RunFolder) -> GroupedRun:
     surveyed = survey(scene, renderer)
     assert features is not None and surveyed is not None, "nobody stops it"
     surface, visibilities = surveyed
-    if not scene.phrases:
-        raise RunError("The run has no phrases that could name its instances", where=run.folder, fix="--phrases")
     basis, _, vectors = lift_photos(scene, surface, visibilities, features, run.config.train.seed)
     metres = scene.metres_per_unit
 

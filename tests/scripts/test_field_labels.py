@@ -21,6 +21,7 @@ from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
 from ovseg3d.instances.grouping import Instances
 from ovseg3d.instances.layout import FLOOR, NONE
+from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import Camera
 from ovseg3d.session import Run, load
@@ -198,13 +199,13 @@ def test_rooms_are_made_once_and_continued(
     """A room of the tiny scene, whose training is interrupted."""
     register_encoders(monkeypatch, tmp_path / "cache")
     made, resumed = [], []
-    train: Callable[..., Run] = field_labels.train_scene
+    train: Callable[..., RunFolder] = field_labels.train_scene
 
     def write(_: object, folder: Path, *__: object, **___: object) -> None:
         made.append(folder)
         shutil.copytree(tiny_scene, folder)
 
-    def interrupted(*arguments: object, **options: object) -> Run:
+    def interrupted(*arguments: object, **options: object) -> RunFolder:
         resumed.append(options["resume"])
 
         def report(event: object) -> None:
