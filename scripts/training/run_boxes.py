@@ -31,7 +31,7 @@ from scripts.training.lifted_rooms import fitted_room
 
 MIN_QUALITY = 0.2
 """Instances whose box is no better than this are not labelled: chosen on run 3101, where two of three boxes above it
-have an IoU of 0.25, and a third of all."""
+have an IoU of at least 0.25."""
 STEP = 0.1
 """Length of the step that says whether an object may go on, metres: a few voxels of a surface."""
 NEAR = 0.06
