@@ -7,6 +7,7 @@ the same cores.
 """
 
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ Result = TypeVar("Result")
 
 CORES_VARIABLE = "OVSEG3D_NUM_THREADS"
 """Environment variable with the most cores that a process may use, for several trainings on one machine."""
+
+_SETTING = threading.Lock()
+"""Held while torch's number of threads is being set."""
 
 
 class Workers:
@@ -47,7 +51,7 @@ class Workers:
         if self._pool is None:
             # torch has a number of threads per calling thread, so it is set in every worker too.
             self._pool = ThreadPoolExecutor(
-                self.threads, thread_name_prefix="ovseg3d", initializer=torch.set_num_threads, initargs=(1,)
+                self.threads, thread_name_prefix="ovseg3d", initializer=set_own_torch_threads, initargs=(1,)
             )
         futures = [self._pool.submit(work, item) for item in items]
         wait(futures)  # their inputs must not change or be freed while one runs
@@ -56,16 +60,39 @@ class Workers:
     @contextmanager
     def open(self) -> Generator["Workers", None, None]:
         """Use the pool in a `with` block: torch uses one thread per operation, and the pool ends with the block."""
-        before = torch.get_num_threads()
+        before = own_torch_threads()
         if self.pieces > 1:
-            torch.set_num_threads(1)
+            set_own_torch_threads(1)
         try:
             yield self
         finally:
-            torch.set_num_threads(before)
+            if self.pieces > 1:
+                set_own_torch_threads(before)
             if self._pool is not None:
                 self._pool.shutdown()
                 self._pool = None
+
+
+def own_torch_threads() -> int:
+    """How many threads torch's operations use that this thread calls."""
+    # A thread's first call of torch takes what threads begin with, which is another while a number is being set.
+    with _SETTING:
+        return torch.get_num_threads()
+
+
+def set_own_torch_threads(count: int) -> None:
+    """Set that number. Other threads keep theirs, also later ones: `torch.set_num_threads` alone would change what
+    these begin with."""
+    own_torch_threads()
+    with _SETTING:
+        begin = _in_new_thread(torch.get_num_threads)
+        torch.set_num_threads(count)
+        _in_new_thread(lambda: torch.set_num_threads(begin))
+
+
+def _in_new_thread(work: Callable[[], Result]) -> Result:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def available_cores() -> int:

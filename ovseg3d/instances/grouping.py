@@ -16,7 +16,7 @@ frame. Instances are named by `records.instances_of`, not here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,6 +63,8 @@ class Instances:
     """FLOOR, CEILING or WALL for points of the layout, else NONE."""
     rejected_fragments: int = 0
     """Number of rejected fragments."""
+    quality: Float[np.ndarray, " instances"] | None = None
+    """Quality that was expected of each instance (see `selection`), in the order of their numbers; None: not known."""
 
     @property
     def count(self) -> int:
@@ -111,9 +113,12 @@ def find_instances(
         return group[made.superpoint]
 
     left_over = _left_over(tree, chosen)
-    found = _numbered(points_of(chosen), points_of(left_over), layout[made.superpoint], made, config.least)
+    group = points_of(chosen)
+    found = _numbered(group, points_of(left_over), layout[made.superpoint], made, config.least)
     if not masks:
-        return found
+        quality = np.zeros(found.count + 1)
+        quality[found.instance] = np.append(0.0, config.selection.quality(told)[chosen])[group]
+        return replace(found, quality=quality[1:])
     agreed = find_mask_instances(len(surface), visibilities, masks, config.least)
     return _with_consensus(found, agreed, made, config.least) if agreed.any() else found
 

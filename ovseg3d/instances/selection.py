@@ -195,11 +195,14 @@ class SelectionConfig:
             features: from `node_features`.
             allowed: which nodes may be instances.
         """
-        if features.shape[1] == len(FORM):
-            model, least = self.form or shipped("form"), self.least_by_form
-        else:
-            model, least = self.head or shipped("head"), self.least
-        return best_nodes(tree, np.where(allowed, expit(model(features)) - least, -1.0))
+        least = self.least_by_form if features.shape[1] == len(FORM) else self.least
+        return best_nodes(tree, np.where(allowed, self.quality(features) - least, -1.0))
+
+    def quality(self, features: Float[np.ndarray, "nodes features"]) -> Float[np.ndarray, " nodes"]:
+        """Quality of each node, 0 to 1, from `node_features`."""
+        by_form = features.shape[1] == len(FORM)
+        model = self.form or shipped("form") if by_form else self.head or shipped("head")
+        return expit(model(features))
 
 
 def best_nodes(tree: MergeTree, value: Float[np.ndarray, " nodes"]) -> Int[np.ndarray, " chosen"]:

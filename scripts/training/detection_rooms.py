@@ -45,8 +45,8 @@ RANDOM_ITEMS = (14, 26)
 
 @dataclass(frozen=True)
 class DetectionRoom:
-    """One room: points, and the boxes of its objects; metres, z up. At 0 is the floor of procedural rooms, and the
-    camera of lifted photos."""
+    """One room: points, and the boxes of its objects; metres, z up. At 0 is the floor of procedural rooms, the camera
+    of lifted photos, and the origin of a run's capture."""
 
     xyz: Float[np.ndarray, "points 3"]
     normal: Int8[np.ndarray, "points 3"]
@@ -184,8 +184,8 @@ def read_kinds(path: Path) -> tuple[str, ...]:
         return tuple(kept["kinds"].tolist())
 
 
-def is_lifted(path: Path) -> bool:
-    """Whether such a file is a lifted photo."""
+def is_fitted(path: Path) -> bool:
+    """Whether the boxes in such a file were fitted to points rather than known."""
     with np.load(path, allow_pickle=False) as kept:
         return "open_sides" in kept.files
 

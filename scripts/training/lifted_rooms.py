@@ -13,7 +13,7 @@ masks got a box in this run, and its IoU. --depth, --gravity, --no-usual-sizes, 
 earns or costs.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -31,7 +31,7 @@ from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection.align import manhattan_yaw
-from ovseg3d.heads.lifting import LiftedPhoto, fit_box, lift_photo, open_ends, usual_focal
+from ovseg3d.heads.lifting import FittedBox, LiftedPhoto, fit_box, lift_photo, open_ends, usual_focal
 from ovseg3d.scene import read_rgbd
 from ovseg3d.scene.images import EXIF_TURNS, read_header
 from scripts.start import start
@@ -119,21 +119,44 @@ def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> Labell
             fitted.append(box)
             rows.append(own)
             member[on[box.points]] = len(fitted)
+    kinds, rgb = [photo.names[k] for k in rows], np.round(255 * cloud.rgb).astype(np.uint8)
+    room = fitted_room(xyz, normal, rgb, member, fitted, kinds, recipe.quality)
+    return LabelledPhoto(room, tuple(rows), level, int((size >= MIN_PIXELS).sum()))
+
+
+def fitted_room(
+    xyz: Float[np.ndarray, "points 3"],
+    normal: Float[np.ndarray, "points 3"],
+    rgb: UInt8[np.ndarray, "points 3"],
+    member: Int[np.ndarray, " points"],
+    fitted: Sequence[FittedBox],
+    kinds: Sequence[str],
+    use_quality: bool,
+) -> DetectionRoom:
+    """A room with fitted boxes, which say nothing of fronts.
+
+    Args:
+        xyz, normal: metres, z up.
+        rgb: colours.
+        member: 1 + the row of each point's box, 0 for the room itself, `IGNORED` where it is unknown.
+        fitted: the boxes.
+        kinds: their names.
+        use_quality: labels count by their quality.
+    """
     boxes = np.array([one.box for one in fitted]).reshape(-1, 7)
     ratio = boxes[:, 3:5].max(1) / boxes[:, 3:5].min(1)
-    room = DetectionRoom(
+    return DetectionRoom(
         xyz.astype(np.float32),
         np.round(normal * 127).astype(np.int8),
-        np.round(255 * cloud.rgb).astype(np.uint8),
+        rgb,
         member.astype(np.int16),
         boxes.astype(np.float32),
-        tuple(photo.names[k] for k in rows),
+        tuple(kinds),
         np.where(ratio < SQUARE, 4, 2).astype(np.int64),
         np.zeros(len(fitted), np.int64),
-        np.array([one.quality if recipe.quality else 1.0 for one in fitted], np.float32),
+        np.array([one.quality if use_quality else 1.0 for one in fitted], np.float32),
         np.array([one.open_sides for one in fitted], bool).reshape(-1, 6),
     )
-    return LabelledPhoto(room, tuple(rows), level, int((size >= MIN_PIXELS).sum()))
 
 
 def annotated_photos(

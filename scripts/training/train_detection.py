@@ -7,8 +7,9 @@ Rooms are made first, half a second each, and kept; then each step trains on one
 augmentation. Ctrl-C stops after the current step and writes a checkpoint; the same command goes on from there. Weights
 are written to --output at every checkpoint.
 
-With --surfaces some steps take surfaces of trained fields (scripts.training.field_surfaces), or lifted photos with
-boxes fitted to their masks (scripts.training.lifted_rooms); with --room-count 0 all steps do.
+With --surfaces some steps take surfaces of trained fields (scripts.training.field_surfaces), lifted photos with boxes
+fitted to their masks (scripts.training.lifted_rooms), or runs with boxes fitted to their instances
+(scripts.training.field_labels); with --room-count 0 all steps do.
 
 The rooms' seeds are those of no report and no benchmark, and their looks are never those held out from training.
 """
@@ -30,7 +31,7 @@ from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_networ
 from ovseg3d.synth.kinds import KINDS
 from scripts import ROOT
 from scripts.start import start
-from scripts.training.detection_rooms import NOVEL, is_lifted, load_detection_room, read_kinds
+from scripts.training.detection_rooms import NOVEL, is_fitted, load_detection_room, read_kinds
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage
 from scripts.training.distributed import ALONE, World, join
 from scripts.training.session import INTERRUPTED, Session
@@ -52,7 +53,7 @@ class TrainDetection:
     start: Path | None = None
     """Weights to begin with, as this script writes them; --recipe's rates should be lower then."""
     surfaces: tuple[Path, ...] = ()
-    """Surfaces of trained fields or lifted photos to train on, besides the rooms: .npz files, or folders of these."""
+    """Surfaces of fields or lifted photos to train on, besides the rooms: .npz files, or folders of these."""
     room_count: int = 500
     """How many rooms; with 0 all steps take --surfaces."""
     make_rooms: bool = True
@@ -125,7 +126,7 @@ class TrainDetection:
 
     def _card(self, network: DetectionNetwork) -> dict[str, Any]:
         """The data card, without figures: scripts.benchmarks.detection adds these."""
-        lifted = sum(is_lifted(path) for path in self._surfaces())
+        fitted = sum(is_fitted(path) for path in self._surfaces())
         exact = self.room_count if self.make_rooms else 0
         data = {
             "clouds": f"exact surfaces of {exact} procedural rooms (ovseg3d.synth), seeds from {FIRST_SEED}: half of"
@@ -135,12 +136,14 @@ class TrainDetection:
             " offsets, normals, shades and stray points as in fields (scripts/training/field_like.py); without"
             " ceiling, colour or normals at random"
             " (scripts/training/detection_stage.py)",
-            "surfaces": f"{len(self._surfaces()) - lifted} surfaces of trained fields of other such rooms"
+            "surfaces": f"{len(self._surfaces()) - fitted} surfaces of trained fields of other such rooms"
             " (scripts/training/field_surfaces.py)",
-            "lifted photos": f"{lifted}, with boxes fitted to 2D masks (scripts/training/lifted_rooms.py)",
+            "fitted boxes": f"{fitted} surfaces: lifted photos, whose boxes are fitted to 2D masks"
+            " (scripts/training/lifted_rooms.py), or runs, whose boxes are fitted to their instances"
+            " (scripts/training/field_labels.py)",
             "names": "text vectors of the kinds by the built-in CLIP",
         }
-        if exact and not lifted:
+        if exact and not fitted:
             data["never seen"] = "styles, textures and colours of ovseg3d/synth/holdout.py; any real scan"
         return {
             "name": "detection",
@@ -150,7 +153,7 @@ class TrainDetection:
             "data": data,
             "limits": [
                 *(["Trained on procedural rooms: real scans are another domain, see the figures."] if exact else []),
-                *(["No fronts: masks of photos say nothing of them."] if lifted and not exact else []),
+                *(["No fronts: fitted boxes say nothing of them."] if fitted and not exact else []),
                 "Names are those of the training, and everyday words that the built-in CLIP takes for them.",
                 "Boxes are upright.",
             ],

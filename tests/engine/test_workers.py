@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -89,4 +90,28 @@ def test_nothing_runs_on_behind_an_error():
 def test_a_workers_error_restores_torchs_threads(two_torch_threads):
     with pytest.raises(RuntimeError), Workers(2, threads=2).open():
         raise RuntimeError
+    assert torch.get_num_threads() == 2
+
+
+def test_other_threads_keep_their_number_of_torch_threads(two_torch_threads):
+    """Also those that use torch for the first time while a pool is open, or after it."""
+
+    def of_new_thread() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    with Workers(2, threads=2).open() as workers:
+        assert workers.map(lambda _: torch.get_num_threads(), range(2)) == [1, 1]
+        assert of_new_thread() == 2
+    assert of_new_thread() == 2
+
+
+def test_pools_beside_each_other_leave_torchs_threads(two_torch_threads):
+    def use(_: int) -> int:
+        with Workers(2, threads=2).open() as workers:
+            workers.map(lambda _: torch.get_num_threads(), range(2))
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(use, range(40))) == [2] * 40
     assert torch.get_num_threads() == 2

@@ -1,6 +1,8 @@
 """Predictions that are averaged over turned grids."""
 
 import math
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,6 +27,28 @@ class Compass(DetectionNetwork):
         yaw = yaw_labels(torch.atan2(y, x), torch.ones(len(x), dtype=torch.long), YAW_BINS).clamp(min=1e-6).log()
         same = torch.ones(len(x), 4)
         return Predictions(same[:, 0], same[:, 0], voxels.xyz, same[:, :3], yaw, same, same)
+
+
+class Meeting(DetectionNetwork):
+    """Waits until two passes are in it at once."""
+
+    meet = threading.Barrier(2, timeout=10)
+
+    def forward(self, voxels: Voxels) -> Predictions:
+        self.meet.wait()
+        return super().forward(voxels)
+
+
+class Broken(DetectionNetwork):
+    def forward(self, voxels: Voxels) -> Predictions:
+        raise RuntimeError("a pass fails")
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def network_of(seed: int) -> DetectionNetwork:
@@ -76,6 +100,45 @@ def test_two_passes_are_the_mean_of_both() -> None:
             values = {"center": center, "yaw": yaw}.get(name, values)
             mean = (getattr(first, name)[row] + values[own].mean(0)) / 2
             torch.testing.assert_close(getattr(found, name)[row], mean, atol=1e-4, rtol=1e-4)
+
+
+def test_passes_beside_each_other_are_those_one_after_the_other() -> None:
+    cloud, network = scene_of(BOXES)[0], network_of(2)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(predict(network, cloud, 2)[1])
+    for name, values in vars(found[0]).items():
+        torch.testing.assert_close(getattr(found[1], name), values, atol=0, rtol=0)
+
+
+def test_passes_run_at_once() -> None:
+    torch.set_num_threads(2)
+    predict(Meeting(TINY), scene_of(BOXES)[0], 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_keeps_its_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+    predict(network_of(0), scene_of(BOXES)[0], 2)
+    assert torch.get_num_threads() == threads
+    with pytest.raises(RuntimeError, match="a pass fails"):
+        predict(Broken(TINY), scene_of(BOXES)[0], 2)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_passes_take_no_more_threads_than_torch_has(threads: int) -> None:
+    torch.set_num_threads(threads)
+    used = set()
+
+    class Noting(DetectionNetwork):
+        def forward(self, voxels: Voxels) -> Predictions:
+            used.add(threading.current_thread() is threading.main_thread())
+            return super().forward(voxels)
+
+    predict(Noting(TINY), scene_of(BOXES)[0], 2)
+    assert used == {threads == 1}
 
 
 def test_two_passes_depend_less_on_how_the_cloud_lies() -> None:

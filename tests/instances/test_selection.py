@@ -183,6 +183,17 @@ def test_without_proposals_an_instance_has_a_least_quality_of_its_own() -> None:
     assert find_instances(surface, [], config=strict).count == find_instances(surface, []).count
 
 
+def test_instances_have_the_quality_that_selection_expects() -> None:
+    surface = two_boxes().surface(0.004)
+    found, made = find_instances(surface, []), find_superpoints(surface, [])
+    layout, inside, tree = grow(made, InstanceConfig())
+    quality = SelectionConfig().quality(node_features(tree, inside, made, layout))
+    nodes = [set(inside[sorted(regions_of(tree, node))].tolist()) for node in range(len(tree))]
+    own = [set(made.superpoint[found.instance == number].tolist()) for number in range(1, found.count + 1)]
+    assert found.quality is not None and len(set(found.quality)) > 1
+    assert found.quality.tolist() == pytest.approx([quality[nodes.index(each)] for each in own])
+
+
 def test_what_the_head_proposes_is_an_instance_and_what_it_takes_for_background_is_none() -> None:
     room = two_boxes()
     surface, true = room.surface(0.004), room.instances

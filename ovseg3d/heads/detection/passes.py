@@ -6,6 +6,7 @@ pass to pass; those of the mean are smaller.
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ovseg3d.engine import Workers
+from ovseg3d.engine.workers import own_torch_threads
 from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.align import rotated
 from ovseg3d.heads.detection.network import DetectionNetwork, Predictions
@@ -24,10 +27,11 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
     """The voxels of a cloud, and what the network says of them, averaged over passes.
 
     Pass k, from 0, sees the cloud turned by k quarters about up, in a grid that is shifted by k/2 voxels. A point takes
-    the prediction of its voxel in each pass, and a voxel the mean over its points.
+    the prediction of its voxel in each pass, and a voxel the mean over its points. Passes run beside each other, each
+    on one of torch's threads.
 
     Args:
-        network: without gradients.
+        network: in evaluation; gradients are not computed.
         cloud: finite points in metres, z up.
         passes: at least 1, which is the network's own output.
 
@@ -36,18 +40,24 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
     """
     if passes < 1:
         raise ConfigError(f"{passes} passes of the detection head see nothing", fix="1 or more")
-    voxels = voxelize(cloud)
-    total = vars(network(voxels))
-    for quarters in range(1, passes):
-        turned, _ = rotated(cloud, np.zeros((0, 7)), quarters * math.pi / 2)
-        shift = quarters / 2
-        other = voxelize(turned, shift=(shift, shift, shift))
-        found = vars(turned_back(network(other), quarters))
-        total = {
-            name: values + _regrouped(found[name], other.point_voxel, voxels.point_voxel)
-            for name, values in total.items()
-        }
+    # Two threads with a pass each are faster than one pass after the other with two threads for its operations.
+    with Workers(passes, own_torch_threads()).open() as workers:
+        (voxels, found), *others = workers.map(partial(_pass, network, cloud), range(passes))
+    total = vars(found)
+    for other, found in others:
+        regrouped = _regrouped(found, other.point_voxel, voxels.point_voxel)
+        total = {name: values + regrouped[name] for name, values in total.items()}
     return voxels, Predictions(**{name: values / passes for name, values in total.items()})
+
+
+@torch.inference_mode()
+def _pass(network: DetectionNetwork, cloud: PointCloud, quarters: int) -> tuple[Voxels, Predictions]:
+    """The voxels of a pass, and what the network says of them, for the cloud as it is."""
+    turned = rotated(cloud, np.zeros((0, 7)), quarters * math.pi / 2)[0] if quarters else cloud
+    shift = quarters / 2
+    voxels = voxelize(turned, shift=(shift, shift, shift))
+    found = network(voxels)
+    return voxels, turned_back(found, quarters) if quarters else found
 
 
 def turned_back(found: Predictions, quarters: int) -> Predictions:
@@ -64,16 +74,22 @@ def turned_back(found: Predictions, quarters: int) -> Predictions:
 
 
 def _regrouped(
-    values: Float[Tensor, "others *dim"], other: Int[Tensor, " points"], voxel: Int[Tensor, " points"]
-) -> Float[Tensor, "voxels *dim"]:
-    """The mean over the points of each voxel.
+    found: Predictions, other: Int[Tensor, " points"], voxel: Int[Tensor, " points"]
+) -> dict[str, Float[Tensor, "voxels *dim"]]:
+    """The means over the points of each voxel, by name.
 
     Args:
-        values: of the voxels of another grid.
+        found: for the voxels of another grid.
         other: each point's voxel of that grid.
         voxel: each point's voxel.
     """
     starts = F.pad(torch.bincount(voxel).cumsum(0), (1, 0))[:-1]
-    # A bag is a voxel, its words are the points' other voxels: seven times faster than by `index_add_`.
-    means = F.embedding_bag(other[voxel.argsort()], values.reshape(len(values), -1), starts, mode="mean")
-    return means.reshape(-1, *values.shape[1:])
+    columns = [values.reshape(len(values), -1) for values in vars(found).values()]
+    # A bag is a voxel, its words are the points' other voxels: seven times faster than by `index_add_`, and four times
+    # faster for all columns at once than for each prediction.
+    means = F.embedding_bag(other[voxel.argsort()], torch.cat(columns, 1), starts, mode="mean")
+    parts = means.split([values.shape[1] for values in columns], 1)
+    return {
+        name: part.reshape(-1, *values.shape[1:])
+        for (name, values), part in zip(vars(found).items(), parts, strict=True)
+    }

@@ -88,6 +88,7 @@ def fit_box(
     wall_yaw: float | None = None,
     *,
     usual: bool = True,
+    spacing: float = 0.0,
 ) -> FittedBox | None:
     """The box of an object's points; None if they are too few.
 
@@ -98,8 +99,9 @@ def fit_box(
         name: its kind, for the usual size.
         wall_yaw: of the walls, radians.
         usual: complete to the usual size.
+        spacing: of the points, metres, if they are not as dense as a photo's. Gaps of twice that are none.
     """
-    rows = _largest_clusters(xyz, eye)
+    rows = _largest_clusters(xyz, eye, 2 * spacing)
     if len(rows) < MIN_POINTS:
         return None
     yaw = _yaw(xyz[rows, :2], wall_yaw)
@@ -170,14 +172,14 @@ def _is_turned(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> bool:
     return unlikely(prior[[1, 0, 2]]) < unlikely(prior)
 
 
-def _largest_clusters(xyz: np.ndarray, eye: np.ndarray) -> Int[np.ndarray, " members"]:
-    """Rows of the points but for those that lie apart."""
+def _largest_clusters(xyz: np.ndarray, eye: np.ndarray, gap: float) -> Int[np.ndarray, " members"]:
+    """Rows of the points but for those that lie apart, by more than `gap`, too."""
     if len(xyz) < MIN_POINTS:
         return np.arange(0)
     unit = float(np.median(np.linalg.norm(xyz - eye, axis=1)))
     cell = np.floor((xyz - xyz.min(0)) / (CELL * unit)).astype(np.int64)
     _, first, of, count = np.unique(cell, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    label = DBSCAN(eps=GAP * unit, min_samples=1).fit_predict(xyz[first])
+    label = DBSCAN(eps=max(GAP * unit, gap), min_samples=1).fit_predict(xyz[first])
     kept = np.bincount(label, count) >= MIN_SHARE * len(xyz)
     return np.flatnonzero(kept[label][of.ravel()])
 
