@@ -2,7 +2,7 @@
 
 The points are triangulated with the given poses (`triangulation`), and joined by those that the capture brings with
 tracks (`given_points`). They are depth for the field where photos have texture; `completion` continues it across bare
-surfaces.
+surfaces, and `fusion` compares what photos say of one place.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,11 +14,12 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.completion import cell_side, complete
+from ovseg3d.scene.fusion import fuse
 from ovseg3d.scene.images import load_photo
 from ovseg3d.scene.observations import Observations, joined
 from ovseg3d.scene.triangulation import Progress, triangulate
 
-VERSION = 6
+VERSION = 7
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
@@ -162,7 +163,11 @@ def reconstruct(
     parts = [] if given is None or not (given.tracked or found is None) else [given]
     seen = joined(parts if found is None else [*parts, found.observations])
     completed = _complete_all(scene, seen.view, (seen.xy, seen.depth_z, seen.sigma), prior, report)
-    return SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
+    sparse = SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
+    frames = sparse.applied(scene).frames
+    cameras = [frames[view].camera for view in scene.train]
+    disparity, sigma = fuse(sparse.disparity, sparse.disparity_sigma, sparse.cell, cameras)
+    return replace(sparse, disparity=disparity, disparity_sigma=sigma)
 
 
 def _complete_all(
