@@ -71,7 +71,7 @@ class FieldConfig:
     """Weight of the depth loss, on measured depth and on sparse points (relative error)."""
     point_share: float = 0.25
     """Rays of a step through sparse points, as a share of the others."""
-    completion_weight: float = 0.6
+    completion_weight: float = 0.3
     """Weight of the completed depth between sparse points, as a share of that of a point."""
     planarity: float = 0.5
     """Weight of the planarity loss, on three rays in a line of constant colour; used with sparse points."""

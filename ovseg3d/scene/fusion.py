@@ -4,8 +4,8 @@ Completion guesses where a photo has no points, and cannot know how well: a bare
 what is around it. Photos have points at different places, so their guesses agree where they are right, and hardly ever
 where they are wrong (geometric consistency, as in multi-view stereo: Schönberger et al. 2016).
 
-A cell of one photo has the completed depth z. Photo i sees that point at the depth z_i, and has completed d_i there. So
-relative to the cell's own logarithm of depth, x_0 = 0, it says x_i = log(d_i / z_i). The fused logarithm is the robust mean
+A cell of one photo has the completed depth z. Photo i sees that point at the depth z_i, and has completed d_i there. So,
+relative to the cell's own logarithm of depth, x_0 = 0, it says x_i = log(d_i / z_i). Fused is the robust mean
 
     m = sum_i q_i x_i / sum_i q_i,    q_i = p_i / (1 + ((x_i - m) / (2 SPREAD))^2),    p_i = share_i / (s_i^2 + FLOOR^2)
 
@@ -47,15 +47,14 @@ def fuse(
 
     Args:
         disparity: completed, above 0, 1 / input units.
-        sigma: its relative standard deviation; infinite where nothing is known, which stays so.
+        sigma: its relative standard deviation; infinite where nothing is known, which stays so. Images of smaller
+            photos are padded.
         cell: side of the cells of each photo, pixels.
         cameras: of the photos.
     """
     others = similar_poses(cameras, [float(np.median(1 / image)) for image in disparity])
     for _ in range(ROUNDS):
-        fused = [
-            _fuse_photo(number, some, disparity, sigma, cell, cameras) for number, some in enumerate(others)
-        ]
+        fused = [_fuse_photo(number, some, disparity, sigma, cell, cameras) for number, some in enumerate(others)]
         disparity, sigma = (np.stack(images) for images in zip(*fused))
     return disparity, sigma
 
@@ -100,10 +99,11 @@ def _fuse_photo(
         said.append(-np.log(np.where(inside, depth_z * disparity[other, row, column], 1.0)))
         precision.append(inside * SHARE / (sigma[other, row, column] ** 2 + FLOOR**2))
     mean, deviation = _robust_mean(np.stack(said), np.stack(precision))
-    fused, spread = disparity[number].copy(), sigma[number].copy()
-    fused[own][known] = np.exp(-mean) / z
+    fused, spread = disparity[number][own].copy(), sigma[number].copy()
+    fused[known] = np.exp(-mean) / z
     spread[own][known] = deviation
-    return fused, spread
+    padding = np.subtract(disparity[number].shape, fused.shape)
+    return np.pad(fused, ((0, padding[0]), (0, padding[1])), mode="edge"), spread
 
 
 def _robust_mean(

@@ -5,7 +5,7 @@ tracks (`given_points`). They are depth for the field where photos have texture;
 surfaces, and `fusion` compares what photos say of one place.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,8 @@ VERSION = 7
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
+CELL_SIGMA = 3.0
+"""Deviation of a cell's fused depth as a point, in its own ones: neighbouring cells err alike."""
 MAX_FOCAL_RATIO = 10.0
 """Largest change of a focal length that a file may state."""
 
@@ -162,38 +164,54 @@ def reconstruct(
         c2w, ratio, errors = found.c2w, found.focal_ratio, found.errors_px
     parts = [] if given is None or not (given.tracked or found is None) else [given]
     seen = joined(parts if found is None else [*parts, found.observations])
-    completed = _complete_all(scene, seen.view, (seen.xy, seen.depth_z, seen.sigma), prior, report)
+    completed = _complete_all(scene, seen, prior, report)
     sparse = SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
-    frames = sparse.applied(scene).frames
-    cameras = [frames[view].camera for view in scene.train]
+    cameras = [sparse.applied(scene).frames[view].camera for view in scene.train]
+    sparse = _fused(sparse, cameras)
+    # What other photos know of a place is continued across the bare surfaces of this one, too.
+    disparity, sigma, _ = _complete_all(scene, seen, prior, report, fused=sparse)
+    return _fused(replace(sparse, disparity=disparity, disparity_sigma=sigma), cameras)
+
+
+def _fused(sparse: SparseDepth, cameras: Sequence[Camera]) -> SparseDepth:
+    """The same with the completed depth fused over photos."""
     disparity, sigma = fuse(sparse.disparity, sparse.disparity_sigma, sparse.cell, cameras)
     return replace(sparse, disparity=disparity, disparity_sigma=sigma)
 
 
 def _complete_all(
-    scene: Scene,
-    view: Int[np.ndarray, " observations"],
-    points: tuple[Float[np.ndarray, "observations 2"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
-    prior: DepthPrior | None,
-    report: Progress,
+    scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress, fused: SparseDepth | None = None
 ) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"], Int[np.ndarray, " views"]]:
-    """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides."""
+    """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides.
+
+    With fused depth the cells that have it are points, too.
+    """
     cameras = [scene.frames[view].camera for view in scene.train]
     cell = np.array([cell_side(camera.width, camera.height) for camera in cameras])
     sizes = [(camera.height // side, camera.width // side) for camera, side in zip(cameras, cell)]
     shape = (len(sizes), *np.maximum(np.max(sizes, axis=0), 2))
     disparity, sigma = np.ones(shape, np.float32), np.full(shape, np.inf, np.float32)
+    began = 0.97 if fused is None else 0.985
     for number, (frame, (rows, columns)) in enumerate(zip((scene.frames[v] for v in scene.train), sizes)):
-        report(f"completing the depth: {number} of {len(sizes)} photos", 0.97 + 0.03 * number / len(sizes))
-        seen = view == number
+        report(f"completing the depth: {number} of {len(sizes)} photos", began + 0.015 * number / len(sizes))
+        own = seen.view == number
         # Disparity is linear on a plane for a pinhole, and nearly so with a usual lens, but not for a fisheye.
         flat = frame.camera.model != "OPENCV_FISHEYE" and min(rows, columns) >= 3
-        if flat and seen.sum() >= MIN_VIEW_POINTS:
+        if flat and own.sum() >= MIN_VIEW_POINTS:
             photo = load_photo(frame)
             camera = frame.camera
             lens = (camera.fx, camera.fy, camera.cx, camera.cy)
             predicted = None if prior is None else prior(photo[..., :3], lens)
-            found, deviation = complete(photo, *(column[seen] for column in points), prior=predicted)
+            points = [seen.xy[own], seen.depth_z[own], seen.sigma[own]]
+            if fused is not None:
+                known = np.isfinite(fused.disparity_sigma[number, :rows, :columns])
+                cells = (
+                    (np.argwhere(known)[:, ::-1] + 0.5) * cell[number],
+                    1.0 / fused.disparity[number, :rows, :columns][known],
+                    CELL_SIGMA * fused.disparity_sigma[number, :rows, :columns][known],
+                )
+                points = [np.concatenate(both) for both in zip(points, cells)]
+            found, deviation = complete(photo, *points, prior=predicted)
             # Interpolation at the border reads one cell beyond it.
             disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")
             sigma[number, :rows, :columns] = deviation
