@@ -4,8 +4,8 @@ Completion guesses where a photo has no points, and cannot know how well: a bare
 what is around it. Photos have points at different places, so their guesses agree where they are right, and hardly ever
 where they are wrong (geometric consistency, as in multi-view stereo: Schönberger et al. 2016).
 
-A cell of one photo has the completed depth z. Photo i sees that point at the depth z_i, and has completed d_i there. So,
-relative to the cell's own logarithm of depth, x_0 = 0, it says x_i = log(d_i / z_i). Fused is the robust mean
+A cell of one photo has the completed depth z. Photo i sees that point at the depth z_i, and has completed d_i there.
+Relative to the cell's own logarithm of depth, x_0 = 0, it says x_i = log(d_i / z_i). Fused is the robust mean
 
     m = sum_i q_i x_i / sum_i q_i,    q_i = p_i / (1 + ((x_i - m) / (2 SPREAD))^2),    p_i = share_i / (s_i^2 + FLOOR^2)
 
