@@ -5,7 +5,7 @@ tracks (`given_points`). They are depth for the field where photos have texture;
 surfaces, and `fusion` compares what photos say of one place.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ VERSION = 7
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
-CELL_SIGMA = 3.0
+CELL_SIGMA = 10.0
 """Deviation of a cell's fused depth as a point, in its own ones: neighbouring cells err alike."""
 MAX_FOCAL_RATIO = 10.0
 """Largest change of a focal length that a file may state."""
@@ -166,16 +166,20 @@ def reconstruct(
     seen = joined(parts if found is None else [*parts, found.observations])
     completed = _complete_all(scene, seen, prior, report)
     sparse = SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
-    cameras = [sparse.applied(scene).frames[view].camera for view in scene.train]
-    sparse = _fused(sparse, cameras)
-    # What other photos know of a place is continued across the bare surfaces of this one, too.
-    disparity, sigma, _ = _complete_all(scene, seen, prior, report, fused=sparse)
-    return _fused(replace(sparse, disparity=disparity, disparity_sigma=sigma), cameras)
+    return _agreed(sparse, scene, seen, prior, report)
 
 
-def _fused(sparse: SparseDepth, cameras: Sequence[Camera]) -> SparseDepth:
-    """The same with the completed depth fused over photos."""
+def _agreed(
+    sparse: SparseDepth, scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress
+) -> SparseDepth:
+    """The same with the completed depth that photos agree on: fused, continued across the bare surfaces of each photo,
+    and fused again."""
+    frames = sparse.applied(scene).frames
+    cameras = [frames[view].camera for view in scene.train]
     disparity, sigma = fuse(sparse.disparity, sparse.disparity_sigma, sparse.cell, cameras)
+    sparse = replace(sparse, disparity=disparity, disparity_sigma=sigma)
+    disparity, sigma, _ = _complete_all(scene, seen, prior, report, fused=sparse)
+    disparity, sigma = fuse(disparity, sigma, sparse.cell, cameras)
     return replace(sparse, disparity=disparity, disparity_sigma=sigma)
 
 
