@@ -273,7 +273,7 @@ class FieldStage:
             # The mean error of the light that stops, so that opacity cannot lower it.
             off = rendered[:, 3] / opacity.clamp_min(1e-3)
             loss = loss + config.depth_weight * (off * batch.depth_weight).sum()
-        if self._lines and step_scale == 1.0:
+        if self._lines:
             mean = distance / opacity.clamp_min(1e-3)
             loss = loss + config.planarity * _bend(mean, z_per_distance, batch.flatness * opacity.detach())
         loss = (loss + self.photos.penalty(photos, batch.view)) / total

@@ -6,9 +6,11 @@ the completed disparity d minimises
     sum_i ((d(x_i) - 1 / z_i) / sigma_i)^2 + sum_t (second difference of d over t / tau_t)^2
 
 over the points i and all lines t of three neighbouring cells (two axes, two diagonals). tau is small where the photo's
-colour is constant, so that planes continue across bare walls, and larger at edges, where depth may bend or jump.
-Both sums are robust (reweighted least squares). With a prior m, the disparity that a network predicts up to a scale and
-an offset, lines are expected to bend as a m does. The scale a is fitted to the points, and tau at edges is what the fit
+colour is constant, so that planes continue across bare walls, and as large as the depth itself at edges, where it may
+jump: tau = plane + (edge - plane) (1 - f)^2, with f the flatness. All lines across a contour jump alike; with a smaller
+tau they would count as many independent hints that it does not jump, and make things without points look certain. Both
+sums are robust (reweighted least squares). With a prior m, the disparity that a network predicts up to a scale and an
+offset, lines are expected to bend as a m does. The scale a is fitted to the points, and tau at edges is what the fit
 leaves there. A prior that disagrees with the points is not used.
 
 It is a Gaussian model, so its uncertainty is known: the spread of solutions for data and lines disturbed by their own
@@ -34,8 +36,10 @@ FLAT = 0.05
 """Change of colour between neighbouring pixels that still counts as constant, 0 to 1."""
 PLANE = 0.001
 """Deviation from a plane over three cells of constant colour, as a share of the median disparity."""
-EDGE = 0.1
+EDGE = 1.0
 """The same across an edge."""
+CLOSE = 0.1
+"""Deviation up to which points agree with a prior, as a share of the median disparity."""
 MIN_SIGMA = 0.005
 """Least relative deviation of a point."""
 AGREEING = 0.5
@@ -75,7 +79,7 @@ def complete(
     target = 1.0 / (depth_z * scale)
     lines, flat = _lines(flatness)
     shape, edge = (np.zeros(h * w), EDGE) if prior is None else _fitted(_means(prior, cell), points, target)
-    bend, tau = lines @ shape, PLANE + (edge - PLANE) * (1.0 - flat)
+    bend, tau = lines @ shape, PLANE + (edge - PLANE) * np.square(1.0 - flat)
     line_weight, point_weight = 1.0 / tau, 1.0 / (np.maximum(sigma, MIN_SIGMA) * target)
     anchor = _ANCHOR * sparse.eye(h * w)
 
@@ -160,9 +164,9 @@ def _fitted(
     def residual(line: Float[np.ndarray, "2"]) -> Float[np.ndarray, " points"]:
         return line[0] * at + line[1] - target
 
-    scale, offset = least_squares(residual, (0.0, 1.0), loss="soft_l1", f_scale=EDGE).x
+    scale, offset = least_squares(residual, (0.0, 1.0), loss="soft_l1", f_scale=CLOSE).x
     left, whole = _deviation(residual(np.array([scale, offset]))), _deviation(target)
-    if scale <= 0 or left >= min(EDGE, AGREEING * whole):
+    if scale <= 0 or left >= min(CLOSE, AGREEING * whole):
         return np.zeros_like(prior), EDGE
     return scale * shape, max(left, PLANE)
 

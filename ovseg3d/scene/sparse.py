@@ -2,7 +2,7 @@
 
 The points are triangulated with the given poses (`triangulation`), and joined by those that the capture brings with
 tracks (`given_points`). They are depth for the field where photos have texture; `completion` continues it across bare
-surfaces.
+surfaces, and `fusion` compares what photos say of one place.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,14 +14,17 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.completion import cell_side, complete
+from ovseg3d.scene.fusion import fuse
 from ovseg3d.scene.images import load_photo
 from ovseg3d.scene.observations import Observations, joined
 from ovseg3d.scene.triangulation import Progress, triangulate
 
-VERSION = 6
+VERSION = 7
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
+CELL_SIGMA = 10.0
+"""Deviation of a cell's fused depth as a point, in its own ones: neighbouring cells err alike."""
 MAX_FOCAL_RATIO = 10.0
 """Largest change of a focal length that a file may state."""
 
@@ -161,34 +164,58 @@ def reconstruct(
         c2w, ratio, errors = found.c2w, found.focal_ratio, found.errors_px
     parts = [] if given is None or not (given.tracked or found is None) else [given]
     seen = joined(parts if found is None else [*parts, found.observations])
-    completed = _complete_all(scene, seen.view, (seen.xy, seen.depth_z, seen.sigma), prior, report)
-    return SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
+    completed = _complete_all(scene, seen, prior, report)
+    sparse = SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
+    return _agreed(sparse, scene, seen, prior, report)
+
+
+def _agreed(
+    sparse: SparseDepth, scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress
+) -> SparseDepth:
+    """The same with the completed depth that photos agree on: fused, continued across the bare surfaces of each photo,
+    and fused again."""
+    frames = sparse.applied(scene).frames
+    cameras = [frames[view].camera for view in scene.train]
+    disparity, sigma = fuse(sparse.disparity, sparse.disparity_sigma, sparse.cell, cameras)
+    sparse = replace(sparse, disparity=disparity, disparity_sigma=sigma)
+    disparity, sigma, _ = _complete_all(scene, seen, prior, report, fused=sparse)
+    disparity, sigma = fuse(disparity, sigma, sparse.cell, cameras)
+    return replace(sparse, disparity=disparity, disparity_sigma=sigma)
 
 
 def _complete_all(
-    scene: Scene,
-    view: Int[np.ndarray, " observations"],
-    points: tuple[Float[np.ndarray, "observations 2"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
-    prior: DepthPrior | None,
-    report: Progress,
+    scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress, fused: SparseDepth | None = None
 ) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"], Int[np.ndarray, " views"]]:
-    """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides."""
+    """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides.
+
+    With fused depth the cells that have it are points, too.
+    """
     cameras = [scene.frames[view].camera for view in scene.train]
     cell = np.array([cell_side(camera.width, camera.height) for camera in cameras])
     sizes = [(camera.height // side, camera.width // side) for camera, side in zip(cameras, cell)]
     shape = (len(sizes), *np.maximum(np.max(sizes, axis=0), 2))
     disparity, sigma = np.ones(shape, np.float32), np.full(shape, np.inf, np.float32)
+    began = 0.97 if fused is None else 0.985
     for number, (frame, (rows, columns)) in enumerate(zip((scene.frames[v] for v in scene.train), sizes)):
-        report(f"completing the depth: {number} of {len(sizes)} photos", 0.97 + 0.03 * number / len(sizes))
-        seen = view == number
+        report(f"completing the depth: {number} of {len(sizes)} photos", began + 0.015 * number / len(sizes))
+        own = seen.view == number
         # Disparity is linear on a plane for a pinhole, and nearly so with a usual lens, but not for a fisheye.
         flat = frame.camera.model != "OPENCV_FISHEYE" and min(rows, columns) >= 3
-        if flat and seen.sum() >= MIN_VIEW_POINTS:
+        if flat and own.sum() >= MIN_VIEW_POINTS:
             photo = load_photo(frame)
             camera = frame.camera
             lens = (camera.fx, camera.fy, camera.cx, camera.cy)
             predicted = None if prior is None else prior(photo[..., :3], lens)
-            found, deviation = complete(photo, *(column[seen] for column in points), prior=predicted)
+            points = [seen.xy[own], seen.depth_z[own], seen.sigma[own]]
+            if fused is not None:
+                known = np.isfinite(fused.disparity_sigma[number, :rows, :columns])
+                cells = (
+                    (np.argwhere(known)[:, ::-1] + 0.5) * cell[number],
+                    1.0 / fused.disparity[number, :rows, :columns][known],
+                    CELL_SIGMA * fused.disparity_sigma[number, :rows, :columns][known],
+                )
+                points = [np.concatenate(both) for both in zip(points, cells)]
+            found, deviation = complete(photo, *points, prior=predicted)
             # Interpolation at the border reads one cell beyond it.
             disparity[number] = np.pad(found, ((0, shape[1] - rows), (0, shape[2] - columns)), mode="edge")
             sigma[number, :rows, :columns] = deviation

@@ -11,7 +11,7 @@ from tiny import small_settings
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.depth_rays import DepthRays
 from ovseg3d.field.stage import CaptureUse, FieldStage, _bend
-from ovseg3d.scene import PixelBatch, load_scene
+from ovseg3d.scene import PixelBatch, Scene, load_scene
 from ovseg3d.scene.completion import CELL
 from ovseg3d.scene.sparse import SparseDepth
 
@@ -108,20 +108,40 @@ def test_a_plane_has_no_bend_and_a_crease_has():
     assert _bend(bent / z_per_distance, z_per_distance, torch.tensor([1.0, 0.0, 1.0])).item() == 0.0
 
 
-def test_depth_is_learned_from_points_alone_and_opacity_is_not_lowered_by_it(tiny_scene):
-    """The loss on a sum that is not normalised had its minimum at no opacity."""
-    scene = load_scene(tiny_scene)
-    config = replace(FieldConfig(**small_settings()["field"]), depth_weight=10.0, completion_weight=1.0, planarity=0.0)
-    views = len(scene.train)
-    camera = scene.frames[scene.train[0]].camera
+def one_metre(scene: Scene) -> SparseDepth:
+    """One point, and a completed depth of 1 everywhere."""
+    views, camera = len(scene.train), scene.frames[scene.train[0]].camera
     shape = (views, camera.height // CELL, camera.width // CELL)
-    near = SparseDepth(
+    return SparseDepth(
         view=np.zeros(1, np.int64), xy=np.array([[2.0, 2.0]]), depth_z=np.array([1.0]), sigma=np.array([0.01]),
         disparity=np.full(shape, 1.0, np.float32), disparity_sigma=np.zeros(shape, np.float32),
         cell=np.full(views, CELL),
         points=np.zeros((1, 3)), c2w=np.stack([scene.frames[v].camera.c2w for v in scene.train]),
         focal_ratio=np.ones((views, 2)), errors_px=np.zeros(2),
     )  # fmt: skip
+
+
+def test_planes_are_held_from_the_first_step(tiny_scene):
+    """Once cells are emptied, a surface in the wrong place cannot cross them any more."""
+    scene = load_scene(tiny_scene)
+
+    def network_after_a_step(planarity: float) -> torch.Tensor:
+        config = replace(FieldConfig(**small_settings()["field"]), planarity=planarity)
+        stage = FieldStage(scene, config, torch.device("cpu"), use=CaptureUse(sparse=one_metre(scene)))
+        with stage.workers.open():
+            stage.step(0, 0.0)
+        return stage.field.network.detach().clone()
+
+    assert torch.equal(network_after_a_step(0.5), network_after_a_step(0.5))
+    assert not torch.equal(network_after_a_step(0.5), network_after_a_step(50.0))
+
+
+def test_depth_is_learned_from_points_alone_and_opacity_is_not_lowered_by_it(tiny_scene):
+    """The loss on a sum that is not normalised had its minimum at no opacity."""
+    scene = load_scene(tiny_scene)
+    config = replace(FieldConfig(**small_settings()["field"]), depth_weight=10.0, completion_weight=1.0, planarity=0.0)
+    camera = scene.frames[scene.train[0]].camera
+    near = one_metre(scene)
     stage = FieldStage(scene, config, torch.device("cpu"), use=CaptureUse(sparse=near))
     with stage.workers.open():
         for step in range(150):

@@ -43,6 +43,22 @@ def test_depth_may_jump_where_the_colour_changes():
     assert (off < 0.05).mean() > (blurred < 0.05).mean() + 0.2
 
 
+def test_depth_of_a_bare_thing_without_points_is_unsure():
+    """It may be anywhere before the plane behind it: the points around it do not tell."""
+    random = np.random.default_rng(5)
+    photo = random.normal(150, 1.5, (H, W, 3)).astype(np.uint8)  # a photo of a bare wall is never quite constant
+    photo[16:36, 24:44] -= 100
+    xy = random.uniform([2, 2], [W - 2, H - 2], (60, 2))
+    xy = xy[(np.abs(xy - [34, 26]) > 12).any(1)]
+    disparity, sigma = complete(photo, xy, 1.0 / plane(*xy.T), np.full(len(xy), 0.005))
+    thing = np.zeros((H // CELL, W // CELL), bool)
+    thing[5:8, 7:10] = True
+    wall = np.ones_like(thing)
+    wall[3:10, 5:12] = False
+    assert np.median(sigma[thing]) > 0.05 and np.median(sigma[wall]) < 0.01
+    assert np.median(np.abs(disparity / plane(*cells()) - 1)[wall]) < 0.01
+
+
 @pytest.mark.parametrize("level", [0, 255])
 def test_clipped_pixels_are_no_bare_plane(level: int):
     """A gap between points of a plane is completed surely where it is grey, unsurely where it is clipped."""
@@ -79,7 +95,7 @@ def test_deviations_are_those_of_the_gaussian_model(monkeypatch: pytest.MonkeyPa
     sigma = random.uniform(0.01, 0.05, 12)
     disparity, deviation = complete(photo, xy, z, sigma)
     lines, flat = completion._lines(completion._flatness(photo, CELL))
-    tau = completion.PLANE + (completion.EDGE - completion.PLANE) * (1 - flat)
+    tau = completion.PLANE + (completion.EDGE - completion.PLANE) * (1 - flat) ** 2
     points = completion._interpolation(xy / CELL - 0.5, 6, 8)
     a, b = lines.toarray() / tau[:, None], points.toarray() / sigma[:, None]
     inverse = np.linalg.inv(a.T @ a + b.T @ b + completion._ANCHOR * np.eye(48))

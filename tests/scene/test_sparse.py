@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.scene import Camera, Scene, load_depth, load_scene
 from ovseg3d.scene.matching import MatchingSize
+from ovseg3d.scene.observations import Observations
 from ovseg3d.scene.sparse import SparseDepth, reconstruct
-from ovseg3d.scene.triangulation import triangulate
+from ovseg3d.scene.triangulation import Triangulation, triangulate
 from ovseg3d.synth import Views, synthesise
 from ovseg3d.synth.render import DRAFT
 
@@ -218,3 +219,31 @@ def test_the_arrays_come_back_and_damaged_ones_are_refused(room: Scene, sparse: 
     # A run of before lenses were adjusted.
     old = SparseDepth.from_arrays({name: array for name, array in arrays.items() if name != "focal_ratio"}, views)
     np.testing.assert_array_equal(old.focal_ratio, 1.0)
+
+
+def test_photos_that_agree_make_more_of_the_completed_depth_right_and_sure(
+    room: Scene, sparse: SparseDepth, monkeypatch: pytest.MonkeyPatch
+):
+    """Against the same points, completed in each photo by itself."""
+    points = Triangulation(
+        Observations(sparse.view, sparse.xy, sparse.depth_z, sparse.sigma, sparse.points),
+        sparse.c2w, sparse.focal_ratio, sparse.errors_px,
+    )  # fmt: skip
+    monkeypatch.setattr("ovseg3d.scene.sparse.triangulate", lambda *args, **options: points)
+    monkeypatch.setattr("ovseg3d.scene.sparse._agreed", lambda completed, *args: completed)
+    alone = reconstruct(room, adjust=True)
+    assert alone is not None
+
+    def judged(found: SparseDepth) -> tuple[float, float]:
+        """The share of cells within 5 % of the truth, and the mean weight of these; weights fall with the deviation."""
+        near, weight = [], []
+        for number, view in enumerate(room.train):
+            true = load_depth(room.frames[view], room)
+            rows, columns = found.disparity[number].shape
+            middles = true[2 : 4 * rows : 4, 2 : 4 * columns : 4]
+            near.append(np.abs(1 / (found.disparity[number] * middles) - 1) < 0.05)
+            weight.append(1 / (1 + (found.disparity_sigma[number] / 0.02) ** 2))
+        return float(np.mean(near)), float(np.mean(np.multiply(near, weight)))
+
+    (right, sure), (right_alone, sure_alone) = judged(sparse), judged(alone)
+    assert right > right_alone + 0.05 and sure > 1.2 * sure_alone
