@@ -23,7 +23,7 @@ VERSION = 7
 """Part of the key of cached results: raise it when the same photos give other ones."""
 MIN_VIEW_POINTS = 4
 """With fewer points a photo's depth is not completed."""
-CELL_SIGMA = 10.0
+CELL_SIGMA = 3.0
 """Deviation of a cell's fused depth as a point, in its own ones: neighbouring cells err alike."""
 MAX_FOCAL_RATIO = 10.0
 """Largest change of a focal length that a file may state."""

@@ -11,8 +11,9 @@ tables:
   with scale and offset of the disparity fitted, with the share of pixels within a factor 1.25 beside; and the median
   angle between the normals of the depth and those of the measured depth. The row `plane` fits the disparity of a plane
   to the measured depth of each photo, which a model must beat to say anything.
-- `completion`: error of the depth that is completed between sparse points of training photos, without and with the
-  model as a prior. The weighted share is by the weights of a training.
+- `completion`: error of the depth that is completed between sparse points of training photos: in each photo by itself,
+  without and with the model as a prior, and where photos agree, without. The weighted share is by the weights of a
+  training.
 - `boxes`: detections in single photos, by true depth and by the model's, class-agnostic; up is given. True are objects
   of which a photo shows most; others that it shows need not be found.
 """
@@ -39,7 +40,7 @@ from ovseg3d.heads.lifting import depth_normals, lift_view
 from ovseg3d.scene import Frame, Scene, load_scene
 from ovseg3d.scene.completion import cell_side, complete
 from ovseg3d.scene.images import load_depth, load_photo
-from ovseg3d.scene.sparse import MIN_VIEW_POINTS, SparseDepth, reconstruct
+from ovseg3d.scene.sparse import MIN_VIEW_POINTS, VERSION, SparseDepth, reconstruct
 from scripts.start import start
 
 ROWS = ("depth", "completion", "boxes")
@@ -121,17 +122,22 @@ class Depth:
             scene = load_scene(path, max_side=MAX_SIDE)
             sparse = self._points(scene)
             scene = sparse.applied(scene)
-            off: dict[str, list[np.ndarray]] = {"off": [], self.model: []}
+            alone: dict[str, list[np.ndarray]] = {"off": [], self.model: []}
+            agreed: list[np.ndarray] = []
             for view in self._some(scene, scene.train):
-                frame, seen = scene.frames[view], sparse.view == scene.train.index(view)
+                number = scene.train.index(view)
+                frame, seen = scene.frames[view], sparse.view == number
                 if seen.sum() < MIN_VIEW_POINTS:
                     continue
                 photo, true = load_photo(frame), load_depth(frame, scene)
                 points = (sparse.xy[seen], sparse.depth_z[seen], sparse.sigma[seen])
-                for name, values in off.items():
+                for name, values in alone.items():
                     prior = None if name == "off" else model.disparity(photo[..., :3], lens(frame))
                     values.append(against(*complete(photo, *points, prior=prior), true, frame))
-            for name, values in off.items():
+                side = cell_side(frame.camera.width, frame.camera.height)
+                own = np.s_[number, : frame.camera.height // side, : frame.camera.width // side]
+                agreed.append(against(sparse.disparity[own], sparse.disparity_sigma[own], true, frame))
+            for name, values in {**alone, "off, agreed": agreed}.items():
                 error, weight = np.concatenate(values, 1)
                 near = error < 0.05
                 print(
@@ -144,7 +150,7 @@ class Depth:
 
     def _points(self, scene: Scene) -> SparseDepth:
         """The sparse points of a capture, kept in `work`."""
-        path = self.work / f"{scene.path.name}.npz"
+        path = self.work / f"{scene.path.name}-{VERSION}.npz"
         if not path.exists():
             made = reconstruct(scene, adjust=True, threads=available_cores())
             if made is None:
