@@ -28,7 +28,8 @@ class Detect:
 
     The table shows name, score (the expected overlap of the box with the object), size, and which way the object
     faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo needs depth: an image of
-    a depth camera, or a model that predicts it.
+    a depth camera, or a model that predicts it. With --clip the objects of a cloud with colours are also named by
+    pictures of them, which are rendered.
 
     Examples:
       ovseg3d detect room.ply --output boxes
@@ -166,8 +167,8 @@ class Detect:
         detector = given or Detector()
         names = self._names(labels, detector)
         if self._is_cloud:
-            up, namer = UP.get(self.up), self._picture_namer()
-            return detect_inputs.in_cloud(self.input, detector, names, up, self.scale, namer)
+            pictures = None if self.where.clip is None else self._picture_namer
+            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale, pictures)
         intrinsics = detect_inputs.parse_intrinsics(self.intrinsics)
         source = detect_inputs.DepthSource(
             self.depth, self.depth_scale, self.depth_model, intrinsics, self.where.device
@@ -183,14 +184,12 @@ class Detect:
 
         return None if labels is None else given_names(labels, detector.names)
 
-    def _picture_namer(self) -> "PictureNamer | None":
-        """What names a cloud's objects by pictures of them, if --clip is given. Raises EncoderError."""
-        if self.where.clip is None:
-            return None
+    def _picture_namer(self) -> "PictureNamer":
+        """What names a cloud's objects by pictures of them. Raises EncoderError."""
         from ovseg3d.heads.naming import PictureNamer
         from ovseg3d.runs.devices import resolve_device
 
-        return PictureNamer(self.where.clip, device=resolve_device(self.where.device))
+        return PictureNamer(self.where.clip or "builtin", device=resolve_device(self.where.device))
 
 
 def _table(found: "DetectedScene", eye: Any) -> Any:

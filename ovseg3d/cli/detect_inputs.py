@@ -1,6 +1,6 @@
 """What `detect` looks at: a point cloud, a run, one photo with depth, or a view of a capture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
 
 def in_cloud(
     path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
-    pictures: "PictureNamer | None" = None,
+    pictures: "Callable[[], PictureNamer] | None" = None,
 ) -> Seen:  # fmt: skip
     """Objects of a file of points.
 
@@ -92,7 +92,7 @@ def in_cloud(
         names: to choose from.
         up: unit vector, or None to guess.
         metres_per_unit: or None to guess.
-        pictures: also names the objects, by pictures of them.
+        pictures: loads what also names the objects, by pictures of them.
 
     Raises:
         SceneError, ConfigError, EncoderError: the input or a flag is not usable.
@@ -104,10 +104,17 @@ def in_cloud(
     cloud, lost = read_cloud(path)
     if pictures is not None and not has_colours(cloud):
         raise ConfigError(
-            "The cloud has no colours, so there are no pictures of it", where=path, fix="leave --clip out"
+            "The cloud has no colours, or only one, so there are no pictures of it", where=path, fix="leave --clip out"
         )
     notes = (f"{lost:,} points without finite coordinates are left out.",) if lost else ()
-    found = detect_scene(cloud, detector, up=up, metres_per_unit=metres_per_unit, names=names, pictures=pictures)
+    found = detect_scene(
+        cloud,
+        detector,
+        up=up,
+        metres_per_unit=metres_per_unit,
+        names=names,
+        pictures=None if pictures is None else pictures(),
+    )
     return Seen(cloud, found, notes=notes)
 
 

@@ -81,8 +81,7 @@ class Where(Allow):
     backend: BackendName = "auto"
     """Backend of the field."""
     clip: str | None = None
-    """The run's text-image encoder, as in --clip of train, if the run itself may not name it. Its hash is checked.
-    With a point cloud: it also names the objects, by pictures that are rendered of them."""
+    """The run's text-image encoder, as in --clip of train, if the run itself may not name it. Its hash is checked."""
     layout: Layout | None = None
     """Whether priors of rooms count in answers, as in --layout of train; by default as in training."""
 

@@ -82,7 +82,7 @@ def own_torch_threads() -> int:
 
 def set_own_torch_threads(count: int) -> None:
     """Set that number. Other threads keep theirs, also later ones: `torch.set_num_threads` alone would change what
-    these begin with."""
+    these begin with. (A thread whose first use of torch falls between the two calls below begins with `count`.)"""
     own_torch_threads()
     with _SETTING:
         begin = _in_new_thread(torch.get_num_threads)

@@ -74,7 +74,7 @@ class DepthView:
         self, xyz: Float[np.ndarray, "points 3"], cell: Float[np.ndarray, " points"], config: SurfaceConfig
     ) -> "Visibility":
         """Which points this view sees, and which it sees through; `cell` is the size of their cells."""
-        xy, z, inside = self._in_image(xyz)
+        xy, z, inside = self.camera.sees(xyz)
         h, w = self.depth_z.shape
         chosen = np.flatnonzero(inside)
         xy, z = xy[chosen], z[chosen]
@@ -92,22 +92,6 @@ class DepthView:
             weight.astype(np.float32),
             chosen[through].astype(np.int32),
         )
-
-    def _in_image(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixel positions of points, their z-depth, and whether they are in the image."""
-        camera = self.camera
-        xy, z = camera.project(xyz)
-        h, w = self.depth_z.shape
-        with np.errstate(invalid="ignore"):
-            inside = (z > 0) & (xy >= 0).all(-1) & (xy[:, 0] < w) & (xy[:, 1] < h)
-        if not camera.is_pinhole:
-            # A distortion polynomial may fold back and project points far outside the field of view into the image.
-            lattice = np.stack(np.meshgrid(np.linspace(0, w, 9), np.linspace(0, h, 9)), -1).reshape(-1, 2)
-            _, directions = camera.rays(lattice[camera.reaches(lattice)])
-            # A fisheye reaches 90 degrees, where z-depth is 0.
-            widest = max((directions @ camera.forward).min(initial=1.0) - 1e-6, 0.1)
-            inside &= z >= widest * np.linalg.norm(xyz - camera.position, axis=-1)
-        return xy, z, inside
 
     @cached_property
     def _ranges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

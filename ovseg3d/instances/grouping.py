@@ -115,10 +115,11 @@ def find_instances(
     left_over = _left_over(tree, chosen)
     group = points_of(chosen)
     found = _numbered(group, points_of(left_over), layout[made.superpoint], made, config.least)
+    quality = np.zeros(found.count + 1)
+    quality[found.instance] = np.append(0.0, config.selection.quality(told)[chosen])[group]
+    found = replace(found, quality=quality[1:])
     if not masks:
-        quality = np.zeros(found.count + 1)
-        quality[found.instance] = np.append(0.0, config.selection.quality(told)[chosen])[group]
-        return replace(found, quality=quality[1:])
+        return found
     agreed = find_mask_instances(len(surface), visibilities, masks, config.least)
     return _with_consensus(found, agreed, made, config.least) if agreed.any() else found
 

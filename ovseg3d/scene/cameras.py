@@ -6,6 +6,7 @@ OPENCV_FISHEYE (equidistant). Everything here is float64 numpy; `rays.Cameras` i
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -169,3 +170,24 @@ class Camera:
             if not self.is_pinhole:
                 x, y, *_ = distort_xy(x, y, *self.coefficients)
         return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], axis=-1), z
+
+    def sees(
+        self, points: Float[np.ndarray, "points 3"]
+    ) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points"], Bool[np.ndarray, "points"]]:
+        """Pixel positions of points, their z-depth, and whether they are in the image, if nothing hides them."""
+        xy, z = self.project(points)
+        with np.errstate(invalid="ignore"):
+            inside = (z > 0) & (xy >= 0).all(-1) & (xy < (self.width, self.height)).all(-1)
+        if not self.is_pinhole:
+            # A distortion polynomial may fold back and project points far outside the field of view into the image.
+            inside &= z >= self._least_cosine * np.linalg.norm(points - self.position, axis=-1)
+        return xy, z, inside
+
+    @cached_property
+    def _least_cosine(self) -> float:
+        """Of the angle between the optical axis and what the image shows."""
+        steps = np.linspace(0, 1, 9)
+        lattice = np.stack(np.meshgrid(self.width * steps, self.height * steps), -1).reshape(-1, 2)
+        _, directions = self.rays(lattice[self.reaches(lattice)])
+        # A fisheye reaches 90 degrees, where z-depth is 0.
+        return max(float((directions @ self.forward).min(initial=1.0)) - 1e-6, 0.1)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Scene
 from ovseg3d.scene.completion import cell_side, complete
-from ovseg3d.scene.fusion import fuse
+from ovseg3d.scene.fusion import Fused, fuse
 from ovseg3d.scene.images import load_photo
 from ovseg3d.scene.observations import Observations, joined
 from ovseg3d.scene.triangulation import Progress, triangulate
@@ -166,29 +166,33 @@ def reconstruct(
     seen = joined(parts if found is None else [*parts, found.observations])
     completed = _complete_all(scene, seen, prior, report)
     sparse = SparseDepth(seen.view, seen.xy, seen.depth_z, seen.sigma, *completed, seen.points, c2w, ratio, errors)
-    return _agreed(sparse, scene, seen, prior, report)
+    return _agreed(sparse, scene, seen, report)
 
 
-def _agreed(
-    sparse: SparseDepth, scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress
-) -> SparseDepth:
+def _agreed(sparse: SparseDepth, scene: Scene, seen: Observations, report: Progress) -> SparseDepth:
     """The same with the completed depth that photos agree on: fused, continued across the bare surfaces of each photo,
     and fused again."""
     frames = sparse.applied(scene).frames
     cameras = [frames[view].camera for view in scene.train]
-    disparity, sigma = fuse(sparse.disparity, sparse.disparity_sigma, sparse.cell, cameras)
-    sparse = replace(sparse, disparity=disparity, disparity_sigma=sigma)
-    disparity, sigma, _ = _complete_all(scene, seen, prior, report, fused=sparse)
-    disparity, sigma = fuse(disparity, sigma, sparse.cell, cameras)
-    return replace(sparse, disparity=disparity, disparity_sigma=sigma)
+
+    def compare(disparity: np.ndarray, sigma: np.ndarray, began: float) -> Fused:
+        def tell(share: float) -> None:
+            report("comparing photos", began + 0.005 * share)
+
+        return fuse(disparity, sigma, sparse.cell, cameras, tell)
+
+    fused = compare(sparse.disparity, sparse.disparity_sigma, 0.98)
+    disparity, sigma, _ = _complete_all(scene, seen, None, report, fused)
+    fused = compare(disparity, sigma, 0.995)
+    return replace(sparse, disparity=fused.disparity, disparity_sigma=fused.sigma)
 
 
 def _complete_all(
-    scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress, fused: SparseDepth | None = None
+    scene: Scene, seen: Observations, prior: DepthPrior | None, report: Progress, fused: Fused | None = None
 ) -> tuple[Float[np.ndarray, "views rows columns"], Float[np.ndarray, "views rows columns"], Int[np.ndarray, " views"]]:
     """Completed disparity of all training photos, its deviation, both padded to the largest, and their cells' sides.
 
-    With fused depth the cells that have it are points, too.
+    Fused depth that other photos know of gives points, too: what a photo has completed by itself says nothing new.
     """
     cameras = [scene.frames[view].camera for view in scene.train]
     cell = np.array([cell_side(camera.width, camera.height) for camera in cameras])
@@ -197,7 +201,7 @@ def _complete_all(
     disparity, sigma = np.ones(shape, np.float32), np.full(shape, np.inf, np.float32)
     began = 0.97 if fused is None else 0.985
     for number, (frame, (rows, columns)) in enumerate(zip((scene.frames[v] for v in scene.train), sizes)):
-        report(f"completing the depth: {number} of {len(sizes)} photos", began + 0.015 * number / len(sizes))
+        report(f"completing the depth: {number} of {len(sizes)} photos", began + 0.01 * number / len(sizes))
         own = seen.view == number
         # Disparity is linear on a plane for a pinhole, and nearly so with a usual lens, but not for a fisheye.
         flat = frame.camera.model != "OPENCV_FISHEYE" and min(rows, columns) >= 3
@@ -208,11 +212,12 @@ def _complete_all(
             predicted = None if prior is None else prior(photo[..., :3], lens)
             points = [seen.xy[own], seen.depth_z[own], seen.sigma[own]]
             if fused is not None:
-                known = np.isfinite(fused.disparity_sigma[number, :rows, :columns])
+                others = fused.others_sigma[number, :rows, :columns]
+                known = np.isfinite(others)
                 cells = (
                     (np.argwhere(known)[:, ::-1] + 0.5) * cell[number],
                     1.0 / fused.disparity[number, :rows, :columns][known],
-                    CELL_SIGMA * fused.disparity_sigma[number, :rows, :columns][known],
+                    CELL_SIGMA * others[known],
                 )
                 points = [np.concatenate(both) for both in zip(points, cells)]
             found, deviation = complete(photo, *points, prior=predicted)

@@ -59,7 +59,7 @@ NOISE: dict[Box, float] = {"predicted": BOX_NOISE, "exact": 0.0}
 SYNTHESIS_WEIGHT = 1.0
 """Of the densities by synthesis beside the periodic ones, chosen on DEV_SEED among 0.25, 0.5 and 1."""
 SECOND_SEED = 1
-"""Of the second periodic head: what is due to two heads, whatever they are, is not due to synthesis."""
+"""Of the second periodic head. Two periodic heads show what any second head is worth."""
 KNOWN = tuple(name for name in NAMES if name not in NOVEL)
 
 

@@ -18,6 +18,7 @@ perfect. Their seeds are for this training alone. Where a run's capture has an o
 these, which labels never use: the table is of the runs that were labelled in this command.
 """
 
+import hashlib
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ class MakeFieldLabels:
         """Make and label what is missing, and measure.
 
         Raises:
-            ConfigError: the folder has labels by another recipe.
+            ConfigError: the folder has labels by another recipe, or no run can be labelled.
         """
         torch.set_num_threads(self.threads)
         self._check_recipe(self.output, asdict(self.boxes))
@@ -126,10 +127,11 @@ class MakeFieldLabels:
         count = len(self.runs) or self.count
         measured = TeacherQuality()
         for number in range(count):
-            run = load(self.runs[number]) if self.runs else self._made(self.first + number)
-            folder = run.folder.resolve()
-            path = self.output / f"{folder.parent.name}-{folder.name}.npz"
             try:
+                run = load(self.runs[number]) if self.runs else self._made(self.first + number)
+                folder = run.folder.resolve()
+                key = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+                path = self.output / f"{folder.parent.name}-{folder.name}-{key}.npz"
                 if not path.exists():
                     grouped = group_run(run)
                     room = fit_boxes(grouped, self.boxes)
@@ -140,6 +142,8 @@ class MakeFieldLabels:
             except Ovseg3dError as error:
                 print(f"left out: {error}", flush=True)
             print(f"run {number + 1} of {count}", flush=True)
+        if not any(self.output.glob("*.npz")):
+            raise ConfigError("No run has an instance with a good box", where=self.output, fix="see the lines above")
         if measured.iou:
             print(measured)
 

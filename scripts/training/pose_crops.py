@@ -177,7 +177,7 @@ def jittered(rng: np.random.Generator, box: Box, samples: float, noise: float = 
     """A box as a detector might give it, each side off by some per cent; from samples to pixels.
 
     Args:
-        rng: the source of chance, which the same numbers are taken from whatever the noise.
+        rng: four numbers are drawn from it, with any noise.
         box: the exact one, in samples.
         samples: along a pixel.
         noise: standard deviation of each side, as a share of the box's width or height.

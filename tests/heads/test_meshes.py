@@ -138,20 +138,6 @@ def test_between_vertices_features_are_bilinear() -> None:
     assert made[free] == pytest.approx(points[free], abs=1e-5)
 
 
-def test_gradients_reach_the_features_through_the_renderer() -> None:
-    """Rendering is linear in them, so that finite differences are exact."""
-    shape = SurfaceShape("sphere", HALF, 3)
-    features = torch.randn(shape.vertices, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    weights = vertex_weights(shape, rotations(), 4)
-    (weights @ features).square().sum().backward()
-    assert features.grad is not None
-    with torch.no_grad():
-        step = torch.zeros_like(features)
-        step[30, 1] = 1e-2
-        ahead, behind = ((weights @ (features + sign * step)).square().sum() for sign in (1, -1))
-    assert float(features.grad[30, 1]) == pytest.approx(float((ahead - behind) / 2e-2), rel=1e-3, abs=1e-3)
-
-
 def test_turning_the_object_with_its_features_changes_nothing() -> None:
     """A cube that is turned by a quarter shows the next face in the same place."""
     shape = SurfaceShape("cuboid", (1.0, 1.0, 1.0), texels=2)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovseg3d.encoders import load_clip
+from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.losses import TEXT_SCALE
 from ovseg3d.heads.detection.records import Candidate
 
@@ -27,6 +28,10 @@ class Names:
     vectors: Float[np.ndarray, "names text"]
     negatives: Float[np.ndarray, "negatives text"]
     negative_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.vectors) or len(self.negative_labels) != len(self.negatives):
+            raise ConfigError("Names and negatives need a label for each vector", fix="give as many labels as vectors")
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def choose_viewpoints(
         count: how many.
         side: pixels of the picture's side.
     """
+    # Twice as far as cameras begin to see: rays to the object's far side cross what is there.
     around = ((xyz - box[:3]) ** 2).sum(1) < (CLEARANCE * np.linalg.norm(box[3:6])) ** 2
     around[own] = False
     mine, other = _thinned(own), _thinned(np.flatnonzero(around))

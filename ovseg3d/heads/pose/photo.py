@@ -117,9 +117,7 @@ def load_own_encoder(
     kind, _, name = encoder.partition(":")
     found = load_clip(name, device) if kind == "clip" else load_dino(name, device)
     if found.weight_hash != weight_hash:
-        raise ConfigError(
-            f"The photo head was trained with other weights of {name}", where=weights, fix="train it again"
-        )
+        raise ConfigError(f"This file was trained with other weights of {name}", where=weights, fix="train it again")
     return found
 
 

@@ -40,7 +40,7 @@ LEAST_LIKELIHOOD = 1e-12
 DROPOUT = 0.2
 CROPS_AT_ONCE = 64
 MIN_PRIOR = 1e-3
-"""Least probability of a kind that is looked at."""
+"""Least probability of a kind that is looked at, as a share of the likeliest's."""
 RENDERED = 64
 """Meshes whose pictures at all poses are kept, 16 MB each; cuboids have one for each kind."""
 
@@ -200,7 +200,7 @@ def posterior(
     Args:
         meshes: the model.
         vectors: of the crops' cells, see `NeuralMeshes.forward`.
-        kind_prior: probabilities of the kinds; those below MIN_PRIOR are left out.
+        kind_prior: probabilities of the kinds; those far below the likeliest are left out, see MIN_PRIOR.
 
     Raises:
         PoseError: a vector is not finite.
@@ -214,11 +214,12 @@ def posterior(
     best = torch.full((crops,), -math.inf)
     pose = torch.zeros(crops, dtype=torch.long)
     marginals = [torch.zeros(crops, kinds, size) for size in sizes]
+    usable = kind_prior >= MIN_PRIOR * kind_prior.amax(1, keepdim=True)
     with torch.inference_mode():
         empty = (_log_clutter(meshes, vectors) - CONCENTRATION).sum(1) / meshes.temperature
-        for kind in torch.nonzero((kind_prior >= MIN_PRIOR).any(0))[:, 0].tolist():
+        for kind in torch.nonzero(usable.any(0))[:, 0].tolist():
             weights = rendered_grid(meshes.surface(kind), meshes.shape.grid)
-            for rows in torch.nonzero(kind_prior[:, kind] >= MIN_PRIOR)[:, 0].split(CROPS_AT_ONCE):
+            for rows in torch.nonzero(usable[:, kind])[:, 0].split(CROPS_AT_ONCE):
                 each = log_likelihoods(meshes, vectors[rows], kind, weights) / meshes.temperature + meshes.poses[kind]
                 chance[rows, kind] = each.logsumexp(1) + kind_prior[rows, kind].log()
                 joint = each.softmax(1).unflatten(1, sizes)
@@ -237,5 +238,6 @@ def posterior(
 @lru_cache(maxsize=RENDERED)
 def rendered_grid(surface: SurfaceShape, grid: int) -> Float[Tensor, "poses cells vertices"]:
     """A mesh at all poses of the grid, kept for the next call."""
-    turns = rotations_of(pose_grid())
-    return torch.cat([vertex_weights(surface, part, grid) for part in turns.split(CROPS_AT_ONCE)])
+    with torch.inference_mode(False), torch.no_grad():  # what is kept may be used in training
+        turns = rotations_of(pose_grid())
+        return torch.cat([vertex_weights(surface, part, grid) for part in turns.split(CROPS_AT_ONCE)])
