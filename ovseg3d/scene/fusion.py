@@ -67,7 +67,7 @@ def fuse(
         cameras: of the photos.
         report: receives the fused share, before each photo.
     """
-    others = similar_poses(cameras, disparity, np.isfinite(sigma).any((1, 2)))
+    others = similar_poses(cameras, disparity, np.isfinite(sigma.min((1, 2))))
     alone = np.full_like(sigma, np.inf)
     for turn in range(ROUNDS):
         fused = []
