@@ -188,7 +188,8 @@ def test_a_run_that_cannot_be_labelled_is_left_out(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.folder / "phrases.txt").unlink()
-    MakeFieldLabels(tmp_path / "labels", runs=(run.folder,)).main()
+    with pytest.raises(ConfigError, match="No run has an instance with a good box"):
+        MakeFieldLabels(tmp_path / "labels", runs=(run.folder,)).main()
     assert "left out: The run has no phrases" in capsys.readouterr().out
     assert not list((tmp_path / "labels").glob("*.npz"))
 
