@@ -53,9 +53,9 @@ class Workers:
             self._pool = ThreadPoolExecutor(
                 self.threads, thread_name_prefix="ovseg3d", initializer=set_own_torch_threads, initargs=(1,)
             )
-            # All workers begin now: one that begins later would set its number while other threads first use torch.
-            begun = threading.Barrier(self.threads)
-            wait([self._pool.submit(begun.wait) for _ in range(self.threads)])
+            # All workers start now: one that starts later would set its number while other threads first use torch.
+            started = threading.Barrier(self.threads)
+            wait([self._pool.submit(started.wait) for _ in range(self.threads)])
         futures = [self._pool.submit(work, item) for item in items]
         wait(futures)  # their inputs must not change or be freed while one runs
         return [future.result() for future in futures]
