@@ -44,6 +44,11 @@ class Question:
             parts.append(f"compared with {'; '.join(self.canonical)}")
         return " · ".join(parts)
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether calibrations hold for it: they are those of phrases with the usual negatives."""
+        return self.example is None and not self.negatives and not self.canonical
+
 
 @dataclass(frozen=True)
 class PhraseAnswer:

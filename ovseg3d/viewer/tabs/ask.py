@@ -1,4 +1,4 @@
-"""The Ask tab: the form, the answer, its hits, the selection, and the history.
+"""The Ask tab: the form, the answer, yes and no clicks to it, its hits, the selection, and the history.
 
 Answers may arrive in another order than their questions: only the answer to the newest question is shown, with the
 slider's current threshold.
@@ -18,6 +18,7 @@ from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.navigation import Navigator
 from ovseg3d.viewer.pick import Selection
 from ovseg3d.viewer.tabs.answer_display import NO_OPTIONS, NOTHING, AnswerDisplay
+from ovseg3d.viewer.tabs.feedback import Feedback
 from ovseg3d.viewer.tabs.selection import SelectionFolder
 
 MAX_HISTORY = 30
@@ -57,6 +58,7 @@ class AskTab:
                 )
             self.submit = gui.add_button("Ask", icon=viser.Icon.SEARCH)
         self.answer = gui.add_html("")
+        self.feedback = Feedback(self._context, self._answer_anew)
         self.display = AnswerDisplay(self._context)
         # Above the list of hits: below a long list it would not be visible.
         self.selection = SelectionFolder(self._context, self._navigator, self.ask_similar)
@@ -116,12 +118,22 @@ class AskTab:
                 if reply is None:
                     continue
                 question = with_threshold(reply.question, threshold)
-                adjusted = ask(self._shared, question, self._view.eye)
-                with self._context.lock:
-                    if self._view.reply is reply:
-                        self._show(adjusted)
+                self._replace(reply, question)
             finally:
                 self._adjusting.release()
+
+    def _answer_anew(self) -> None:
+        """Answer the shown question again: the run is calibrated in another way."""
+        reply = self._view.reply
+        if reply is not None:
+            self._replace(reply, reply.question)
+
+    def _replace(self, reply: Reply, question: Question) -> None:
+        """Show the answer to a question in place of another one, if that is still shown."""
+        anew = ask(self._shared, question, self._view.eye)
+        with self._context.lock:
+            if self._view.reply is reply:
+                self._show(anew)
 
     def _is_behind(self) -> bool:
         """Whether the answer's threshold differs from the slider's."""
@@ -134,6 +146,7 @@ class AskTab:
         with self._context.lock:
             self._view.reply = reply
             self.answer.content = reply_html(reply)
+            self.feedback.offer(reply)
             self._show_hits(reply.hits[:SHOWN_HITS], reply.question.phrases)
             self._view.answer_changed.emit()
 
@@ -195,6 +208,7 @@ class AskTab:
     def _forget(self) -> None:
         self._view.reply = self._newest = None
         self.answer.content = ""
+        self.feedback.offer(None)
         self._show_hits((), ())
         self.selection.forget()
         self._view.answer_changed.emit()
