@@ -217,8 +217,10 @@ class Train:
             "refine_focal",
             "exposure",
         )
+        # The cache holds sparse points, too, which the field is fitted to.
+        of_photos = [name for name in _flags(EncodeConfig) if name != "cache_dir"]
         for names, used, why in (
-            (_flags(EncodeConfig), "features" in config.stages, "this run does not encode the photos"),
+            (of_photos, "features" in config.stages, "this run does not encode the photos"),
             (_flags(SemanticsConfig), "semantics" in config.stages, "this run does not learn semantics"),
             (_flags(FieldConfig, "field."), fits, "this run does not fit the field"),
             (of_field, fits, "this run does not fit the field"),

@@ -161,7 +161,8 @@ class EncodeConfig:
     """What is in the scene: phrases separated by semicolons, or a file with one per line; by default those of the
     capture. They are stored in the run; segment and query can use others later. A complete list labels more."""
     cache_dir: str | None = None
-    """Folder of the feature cache, for all runs; by default OVSEG3D_CACHE_DIR, else the system's cache folder."""
+    """Folder of the cache of features and sparse points, for all runs; by default OVSEG3D_CACHE_DIR, else the system's
+    cache folder."""
 
     def __post_init__(self) -> None:
         _positive("clip-side", self.clip_side)

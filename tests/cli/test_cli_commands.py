@@ -71,7 +71,9 @@ def test_train_eval_render(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Pa
     assert "images_0000.png" in files and "images_0004_depth_mm.png" in files and len(files) == 6
 
 
-def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_train_refuses_flags_that_would_do_nothing(
+    cli: Cli, tiny_scene: Path, tiny_run: Path, small: Path, tmp_path: Path
+) -> None:
     for given, flags in (
         ("--method lift --refine-steps 9", "--refine-steps"),
         ("--refine-steps 9", "--refine-steps"),
@@ -89,6 +91,9 @@ def test_train_refuses_flags_that_would_do_nothing(cli: Cli, tiny_scene: Path, t
         done = cli("train", tiny_run, "--resume", "--only", "semantics", *given.split())
         assert done.returncode == 2 and f"{flags} would have no effect" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists() and "9000" not in (tiny_run / "config.json").read_text()
+    # The field finds its sparse points in the cache.
+    done = cli("train", tiny_scene, "--config", small, "--only", "field", "--cache-dir", "cache", "--output-dir", "out")
+    assert done.returncode == 0, done.stderr
 
 
 def test_next_steps_where_no_view_is_held_out(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:
