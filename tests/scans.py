@@ -1,10 +1,13 @@
-"""Tiny copies of the layouts of ScanNet's and Replica's labels, written from arrays, independently of the readers."""
+"""Tiny copies of the layouts of ScanNet and Replica, written from arrays, independently of the readers."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from colours import true_labels
+from PIL import Image
+from tiny import FOCAL, SIZE, VIEWS, camera_to_world, draw
 
 SCAN = "scene0000_00"
 CATEGORIES = (
@@ -88,3 +91,37 @@ def write_ply(
         head += [f"element face {len(corners)}", "property list uchar int vertex_indices", "property int object_id"]
         body += faces.tobytes()
     path.write_bytes("\n".join([*head, "end_header\n"]).encode() + body)
+
+
+DEPTH_SIZE, DEPTH_FOCAL = 24, 20.0
+
+
+def write_tiny_scan(folder: Path) -> Path:
+    """The scene of tiny.py as ScanNet's SensReader would export it: smaller depth with a lens of its own."""
+    for name in ("color", "depth", "pose", "intrinsic"):
+        (folder / name).mkdir(parents=True)
+    for i in range(VIEWS):
+        pose = camera_to_world(i)
+        Image.fromarray(np.rint(255 * draw(pose)[0]).astype(np.uint8)).save(folder / "color" / f"{i}.png")
+        depth_z = draw(pose, DEPTH_SIZE, DEPTH_FOCAL)[1]
+        Image.fromarray(np.rint(1000 * depth_z).astype(np.uint16)).save(folder / "depth" / f"{i}.png")
+        np.savetxt(folder / "pose" / f"{i}.txt", pose)
+    for kind, size, focal in (("color", SIZE, FOCAL), ("depth", DEPTH_SIZE, DEPTH_FOCAL)):
+        matrix = np.diag([focal, focal, 1.0, 1.0])
+        matrix[:2, 2] = size / 2 - 0.5
+        np.savetxt(folder / "intrinsic" / f"intrinsic_{kind}.txt", matrix)
+    return folder
+
+
+def tiny_vertices() -> tuple[np.ndarray, np.ndarray]:
+    """Points that views of the tiny scene see, and what they are: 1 sand, 2 the red box, 3 the blue box."""
+    xyz, label = [], []
+    for i in range(0, VIEWS, 2):
+        pose, size = camera_to_world(i), 2 * SIZE
+        depth_z, shown = draw(pose, size, 2 * FOCAL)[1], true_labels(pose, size)
+        v, u = np.mgrid[0:size, 0:size] + 0.5
+        camera = np.stack([(u - size / 2) / (2 * FOCAL), (v - size / 2) / (2 * FOCAL), np.ones_like(u)], -1)
+        seen = shown > 0
+        xyz.append(((camera * depth_z[..., None]) @ pose[:3, :3].T + pose[:3, 3])[seen])
+        label.append(shown[seen])
+    return np.concatenate(xyz), np.concatenate(label).astype(np.int64)
