@@ -132,6 +132,14 @@ def test_the_truth_of_a_scan_has_full_marks(scan: Path, name: str) -> None:
     assert (ap.true_instances, ap.scenes) == (3, 1)
 
 
+def test_the_engine_is_asked_in_plain_english(scan: Path, tmp_path: Path) -> None:
+    number = np.array([0, 1, 2, 39, 39, 7, 40])[IDS]
+    labels = write_scannet_labels(tmp_path / SCAN, XYZ, number, {"mattress": [IDS == 3]})
+    names = np.array(["", "wall", "floor", "other furniture", "other furniture", "table", ""])[IDS].astype(object)
+    assert scores_of(scan, "scannet-20", labels, names=names).iou["otherfurniture"] == 1
+    assert "otherfurniture" not in scores_of(scan, "scannet-19", labels, names=names).iou
+
+
 def test_a_wrong_name_costs_both_classes(scan: Path) -> None:
     names = np.array(["", "wall", "floor", "chair", "table", "table", "sofa"])[IDS].astype(object)
     scores = scores_of(scan, "scannet-20", names=names)
