@@ -51,6 +51,26 @@ def test_depth_is_looked_up_where_its_own_lens_sees_the_pixel(scan: Path) -> Non
     assert narrow[8, 10] > 1
 
 
+def test_numbers_may_have_leading_zeros(scan: Path) -> None:
+    for name in ("color", "pose"):
+        for path in list((scan / name).iterdir()):
+            path.rename(path.with_stem(path.stem.zfill(6)))
+    scene = load_scene(scan)
+    assert len(scene.frames) == 9 and scene.frames[4].name == "color/000004.png"
+    assert scene.frames[4].depth_path == scan / "depth" / "4.png"
+
+
+def test_depth_of_a_camera_that_stands_elsewhere_is_left_out(scan: Path) -> None:
+    np.savetxt(scan / "intrinsic" / "extrinsic_color.txt", np.eye(4))
+    np.savetxt(scan / "intrinsic" / "extrinsic_depth.txt", np.eye(4))
+    assert not load_scene(scan).notes
+    moved = np.eye(4)
+    moved[0, 3] = 0.03
+    np.savetxt(scan / "intrinsic" / "extrinsic_depth.txt", moved)
+    scene = load_scene(scan)
+    assert "Depth is left out" in scene.notes[0] and not any(frame.depth_path for frame in scene.frames)
+
+
 def test_lost_frames_are_left_out_and_counted(scan: Path) -> None:
     np.savetxt(scan / "pose" / "3.txt", np.full((4, 4), -np.inf))
     (scan / "pose" / "5.txt").unlink()
