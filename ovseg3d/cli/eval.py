@@ -13,7 +13,10 @@ from ovseg3d.cli.many import Many, ManyFlags
 from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError, nearest
 
-LABELLED = ("3d-ovs", "3d-ovs-phrase", "lerf", "lerf-3d")
+LABELLED = (
+    "3d-ovs", "3d-ovs-phrase", "lerf", "lerf-3d", "scannet-20", "scannet-19", "scannet-200", "replica",
+    "scannet-instance-ap", "scannet-200-instance-ap", "replica-instance-ap",
+)  # fmt: skip
 """Protocols with label files of their own."""
 PROTOCOLS = (
     "field", "index", "points", "consistency", "instances", "instance-ap", "absence", "selection", *LABELLED
@@ -27,13 +30,16 @@ class Eval:
     With --protocol, semantics are measured instead. The output of each protocol states how it averages. Protocols:
     index (label images), consistency (agreement of views), absence (rejection of absent phrases), points,
     instances, instance-ap and selection (against the exact surface of a synthetic room), 3d-ovs and lerf (as in those
-    papers, from their label files), 3d-ovs-phrase and lerf-3d (as later papers use these labels).
+    papers, from their label files), 3d-ovs-phrase and lerf-3d (as later papers use these labels), scannet-20, -19, -200
+    and replica (classes of those data sets' labelled meshes), scannet-instance-ap, scannet-200-instance-ap and
+    replica-instance-ap (instances in them).
     Held-out and training views are reported separately, and so are styles that the built-in encoders were trained on.
 
     Examples:
       ovseg3d eval outputs/playroom/latest
       ovseg3d eval outputs/playroom/latest --protocol index,points --views all
       ovseg3d eval outputs/ramen/latest --protocol lerf --labels lerf_ovs/label/ramen
+      ovseg3d eval outputs/scene0000_00/latest --protocol scannet-20,scannet-instance-ap --labels scans/scene0000_00
       ovseg3d eval scenes/playroom --protocol index --seeds 0,1,2
       ovseg3d eval outputs/rooms --table rooms.csv
     """
@@ -45,9 +51,11 @@ class Eval:
     """Views to measure; all: held-out and training views, reported separately."""
     protocol: str = "field"
     """What to measure, separated by commas: field, index, points, consistency, instances, instance-ap,
-    absence, selection, 3d-ovs, 3d-ovs-phrase, lerf, lerf-3d."""
+    absence, selection, 3d-ovs, 3d-ovs-phrase, lerf, lerf-3d, scannet-20, scannet-19, scannet-200, replica,
+    scannet-instance-ap, scannet-200-instance-ap, replica-instance-ap."""
     labels: Path | None = None
-    """Folder of the label files of 3d-ovs (segmentations/) or lerf (JSON files), if not in the scene."""
+    """Folder of the label files of 3d-ovs (segmentations/), lerf (JSON files), scannet or replica (the scan's labelled
+    mesh), if not in the scene."""
     seeds: str | None = None
     """Measure one run per seed (separated by commas) and report mean and standard deviation. RUN is a scene or one of
     its runs. Missing runs are trained with the settings of the newest one."""
@@ -137,8 +145,8 @@ class Eval:
         with suppress(OutputError):  # the run may be read-only; the figures are reported all the same
             keep_figures(run, found)
         if not self.json and self.seeds is None:
-            for groups in found.values():
-                _draw_scores(output.console, groups)
+            for name, groups in found.items():
+                _draw_scores(output.console, name, groups)
         scores = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
         scale = {"metric": engine.scene.metric, "metres_per_unit": engine.scene.metres_per_unit}
         return {"run": run.folder, "scene": run.scene_path, **scale, "views_measured": self.views, **scores}
@@ -201,13 +209,13 @@ def parse_protocols(text: str) -> tuple[str, ...]:
     return names
 
 
-def _draw_scores(console: Any, groups: Mapping[str, Any]) -> None:
+def _draw_scores(console: Any, protocol: str, groups: Mapping[str, Any]) -> None:
     """Print a protocol's figures by group, and how they were averaged."""
     from rich.table import Table
 
     found = {group: scores.as_dict() for group, scores in groups.items()}
     first = next(iter(found.values()))
-    table = Table(title=f"protocol {first['protocol']}", caption=first["aggregation"])
+    table = Table(title=f"protocol {protocol}", caption=first["aggregation"])
     table.add_column("figure")
     for group in found:
         table.add_column(group, justify="right")

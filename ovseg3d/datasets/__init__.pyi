@@ -8,6 +8,7 @@ from .imagenet3d import read_imagenet3d as read_imagenet3d
 from .imagenet3d import read_lines as read_lines
 from .imagenet3d import read_meta_classes as read_meta_classes
 from .imagenet3d import write_imagenet3d as write_imagenet3d
+from .labelled_clouds import LabelledCloud as LabelledCloud
 from .matlab import read_matlab as read_matlab
 from .mmdet3d import read_mmdet3d as read_mmdet3d
 from .mmdet3d import write_mmdet3d as write_mmdet3d
@@ -23,8 +24,13 @@ from .posed_objects import TEST_SETS as TEST_SETS
 from .posed_objects import PosedObject as PosedObject
 from .posed_objects import TestSet as TestSet
 from .posed_objects import centered_photo as centered_photo
+from .replica_labels import read_replica_labels as read_replica_labels
+from .scannet_labels import read_scannet_labels as read_scannet_labels
 from .scanobjectnn import SCANOBJECTNN_VARIANTS as SCANOBJECTNN_VARIANTS
 from .scanobjectnn import read_scanobjectnn as read_scanobjectnn
+from .segmentation_protocols import SEGMENTATION_PROTOCOLS as SEGMENTATION_PROTOCOLS
+from .segmentation_protocols import SegmentationProtocol as SegmentationProtocol
+from .segmentation_protocols import segmentation_protocol as segmentation_protocol
 from .shape_protocols import SHAPE_PROTOCOLS as SHAPE_PROTOCOLS
 from .shape_protocols import ShapeProtocol as ShapeProtocol
 from .shape_protocols import shape_protocol as shape_protocol

@@ -6,12 +6,12 @@ synthetic room. The list of classes is closed: every pixel takes the nearest of 
 
 import json
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from ovseg3d.engine import Event, Report, ignore, until_stopped
 from ovseg3d.errors import ConfigError, SceneError
@@ -19,7 +19,7 @@ from ovseg3d.evaluate.metrics.consistency import ConsistencyScores, measure_cons
 from ovseg3d.evaluate.metrics.instance_ap import FoundMasks, InstanceApScores, TrueMasks, measure_instance_ap
 from ovseg3d.evaluate.metrics.instances import FoundInstance, InstanceScores, measure_instances, true_instances
 from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
-from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, measure_points, nearest
+from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, labels_at, measure_points
 from ovseg3d.field.surface import DepthView, SurfaceConfig
 from ovseg3d.geometry.boxes import box_from_record
 from ovseg3d.instances.records import instances_of
@@ -150,7 +150,7 @@ def measure_cloud(
         keep &= np.isin(truth.instance, list(instances))
     exact = TrueCloud(truth.xyz.astype(np.float64), _labels_of(truth, classes_of(scene)), keep)
     xyz = learnt.surface.xyz.astype(np.float64)
-    return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth))
+    return measure_points(xyz, labels, exact, classes_of(scene), limit=limit_of(truth.xyz))
 
 
 def _labels_of(truth: SurfaceCloud, classes: Sequence[str]) -> Int[np.ndarray, " points"]:
@@ -165,9 +165,9 @@ def seen_twice(truth: SurfaceCloud) -> Bool[np.ndarray, " points"]:
     return truth.seen >= 2
 
 
-def limit_of(truth: SurfaceCloud) -> float:
-    """Largest distance of a point from its match in the exact cloud."""
-    return LIMIT * float(np.linalg.norm(np.ptp(truth.xyz, axis=0)))
+def limit_of(true_xyz: Float[np.ndarray, "points 3"]) -> float:
+    """Largest distance of a point from its match in the true cloud."""
+    return LIMIT * float(np.linalg.norm(np.ptp(true_xyz, axis=0)))
 
 
 def measure_run_instances(
@@ -211,7 +211,7 @@ def measure_run_instances(
         xyz=learnt.surface.xyz.astype(np.float64),
         true_xyz=truth.xyz.astype(np.float64),
         true_id=truth.instance,
-        limit=limit_of(truth),
+        limit=limit_of(truth.xyz),
         keep=seen_twice(truth),
     )
     if instances is None:
@@ -241,16 +241,42 @@ def measure_run_instance_ap(
     named = classes_of(scene)
     classes = [name for name in named if not is_structural(name)]
     number = {name: k for k, name in enumerate(classes, start=1)}
+    predicted, _ = instances_at(learnt, labels, named, number, truth.xyz[keep], limit_of(truth.xyz))
+    true = TrueMasks(_labels_of(truth, classes)[keep], truth.instance[keep])
+    return measure_instance_ap({scene.name: predicted}, {scene.name: true}, classes)
+
+
+def instances_at(
+    learnt: SemanticScene,
+    labels: Int[np.ndarray, " points"],
+    named: Sequence[str],
+    number: Mapping[str, int],
+    true_xyz: Float[np.ndarray, "points2 3"],
+    limit: float,
+) -> tuple[FoundMasks, Bool[np.ndarray, " points2"]]:
+    """The run's instances as sets of true points: each belongs to the instance of the nearest surface point.
+
+    Args:
+        learnt: the run's surface points with their instances.
+        labels: labels of these; k is `named[k - 1]`. An instance has the label of most of its points.
+        named: names of the labels.
+        number: of the classes that have instances; the others become 0.
+        true_xyz: in the frame of the surface points.
+        limit: largest distance of a true point from its surface point.
+
+    Returns:
+        The instances, with the mean confidence of their points; and which true points have a surface point.
+    """
     found = instances_of(learnt.surface, learnt.instance, labels=labels, phrases=named)
-    index, distance = nearest(learnt.surface.xyz.astype(np.float64), truth.xyz[keep].astype(np.float64))
-    ids = np.where(distance <= limit_of(truth), learnt.instance[index], 0)
-    predicted = FoundMasks(
+    ids, distance = labels_at(
+        learnt.surface.xyz.astype(np.float64), learnt.instance, true_xyz.astype(np.float64), limit
+    )
+    masks = FoundMasks(
         np.stack([ids == one.id for one in found]) if found else np.zeros((0, len(ids)), bool),
         np.array([number.get(one.label or "", 0) for one in found], np.int64),
         np.array([one.score for one in found], np.float64),
     )
-    true = TrueMasks(_labels_of(truth, classes)[keep], truth.instance[keep])
-    return measure_instance_ap({scene.name: predicted}, {scene.name: true}, classes)
+    return masks, distance <= limit
 
 
 def read_objects(scene: Scene) -> list[dict[str, Any]]:

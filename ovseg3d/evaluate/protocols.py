@@ -7,17 +7,19 @@ and "unseen styles" of each of these.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from ovseg3d.datasets.segmentation_protocols import SEGMENTATION_PROTOCOLS
 from ovseg3d.engine import Report, ignore, until_stopped
 from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate import measure
 from ovseg3d.evaluate.absence import measure_run_absence
 from ovseg3d.evaluate.metrics.report import Scores
 from ovseg3d.evaluate.papers import measure_lerf, measure_ovs3d, measure_ovs3d_phrases
+from ovseg3d.evaluate.scans import measure_run_scan_ap, measure_run_vertices, read_labelled_cloud
 from ovseg3d.evaluate.selection import measure_lerf_selection, measure_run_selection
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.views import ViewChoice, choose_views
@@ -144,6 +146,20 @@ class Evaluator:
         """Points that a phrase selects, in LERF's frames; see `selection.measure_lerf_selection`."""
         return measure_lerf_selection(self.engine, self.groups, self._labels, stop=self._stop)
 
+    def scan(self, name: str) -> Found:
+        """Classes of a labelled scan's vertices, by a segmentation protocol; see `scans.measure_run_vertices`."""
+        return self._of_scan(name, measure_run_vertices)
+
+    def scan_ap(self, name: str) -> Found:
+        """ScanNet's average precision of the run's instances on a labelled scan; see `scans.measure_run_scan_ap`."""
+        return self._of_scan(name, measure_run_scan_ap, instances=True)
+
+    def _of_scan(self, name: str, measured: Callable[..., Scores], instances: bool = False) -> Found:
+        protocol = SEGMENTATION_PROTOCOLS[name]
+        truth = read_labelled_cloud(self._labels or self.scene.path, protocol, instances)
+        labels = self.engine.labels([protocol.phrase(name) for name in protocol.classes], none=False)
+        return {"scene": measured(self.engine.semantics, labels, truth, protocol)}
+
     @cached_property
     def _classes(self) -> tuple[str, ...]:
         return measure.classes_of(self.scene)
@@ -174,6 +190,10 @@ PROTOCOLS: dict[str, Callable[[Evaluator], Found]] = {
     "3d-ovs-phrase": Evaluator.ovs3d_phrases,
     "lerf": Evaluator.lerf,
     "lerf-3d": Evaluator.lerf_selection,
+    **{name: partial(Evaluator.scan, name=name) for name in SEGMENTATION_PROTOCOLS},
+    "scannet-instance-ap": partial(Evaluator.scan_ap, name="scannet-20"),
+    "scannet-200-instance-ap": partial(Evaluator.scan_ap, name="scannet-200"),
+    "replica-instance-ap": partial(Evaluator.scan_ap, name="replica"),
 }
 
 

@@ -46,7 +46,7 @@ def measure_run_selection(
     true = {phrase: points for phrase, points in true.items() if points.any()}
     xyz = engine.semantics.surface.xyz.astype(np.float64)
     index, distance = nearest(xyz, truth.xyz[keep].astype(np.float64))
-    near = distance <= limit_of(truth)
+    near = distance <= limit_of(truth.xyz)
     iou = {
         phrase: overlap(_selected(engine, phrase)[index] & near, true[phrase])
         for phrase in until_stopped(list(true), stop)

@@ -60,7 +60,7 @@ def _positive(name: str, value: int | float | None) -> None:
 class SceneConfig:
     """How to read the capture."""
 
-    format: Literal["nerfstudio", "instant-ngp", "blender", "colmap", "llff", "replica"] | None = None
+    format: Literal["nerfstudio", "instant-ngp", "blender", "colmap", "llff", "replica", "scannet"] | None = None
     """Format of the scene folder; by default detected from its content."""
     downscale: float | None = None
     """Reduction factor of the photos, relative to the size in the intrinsics; by default see --max-side."""

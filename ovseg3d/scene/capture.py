@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.scene.cameras import Camera
 
-FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff", "replica")
+FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff", "replica", "scannet")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class Frame:
     """Black pixels are not used."""
     depth_path: Path | None = None
     """z-depth, times `Scene.depth_unit` in input units; 0 is unknown."""
+    depth_window: tuple[float, float, float, float] | None = None
+    """The part of the depth file that the photo shows: left, top, right, bottom, as shares of the file's sides. May
+    reach beyond the file, where depth is unknown. None: all of it."""
     label_path: Path | None = None
     """An index image, or a folder with one mask for each phrase (3D-OVS)."""
     near_far: tuple[float, float] | None = None

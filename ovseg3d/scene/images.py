@@ -159,7 +159,7 @@ def load_depth(frame: Frame, scene: Scene) -> Float[np.ndarray, "h w"]:
     if values.ndim != 2:
         raise too_many_channels(frame.depth_path, values.shape[-1])
     with np.errstate(all="ignore"):  # infinite values become unknown
-        depth = _nearest(values, width, height).astype(np.float32) * np.float32(scene.depth_unit)
+        depth = _nearest(values, width, height, frame.depth_window).astype(np.float32) * np.float32(scene.depth_unit)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
@@ -294,9 +294,20 @@ def _area_weights(before: int, after: int) -> Any:  # csr_matrix, imported late
     return csr_matrix((np.array(weights, dtype=np.float32), (rows, columns)), shape=(after, before))
 
 
-def _nearest(values: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Sample an image at the centres of a width x height grid that spans it."""
+def _nearest(
+    values: np.ndarray, width: int, height: int, window: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Sample an image at the centres of a width x height grid that spans it, or a window, see `Frame.depth_window`.
+
+    What lies outside the image is 0.
+    """
     h, w = values.shape[:2]
+    if window is not None:
+        left, top, right, bottom = window
+        rows = np.floor((top + (np.arange(height) + 0.5) * ((bottom - top) / height)) * h).astype(np.int64)
+        columns = np.floor((left + (np.arange(width) + 0.5) * ((right - left) / width)) * w).astype(np.int64)
+        inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))
+        return np.where(inside, values[rows.clip(0, h - 1)[:, None], columns.clip(0, w - 1)], 0)
     if (h, w) == (height, width):
         return values
     rows = np.minimum(((np.arange(height) + 0.5) * (h / height)).astype(np.int64), h - 1)

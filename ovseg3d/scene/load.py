@@ -269,8 +269,11 @@ def _build_frames(
                 capped += 1
                 target = size
             camera = full.scaled(*target)
+            fitting = dict.fromkeys(("mask", "depth", "label"), {size, stated, target})
+            if entry.depth_window is not None:
+                del fitting["depth"]
             files = {
-                kind: companion(getattr(entry, kind), kind, entry.name, {size, stated, target}, absent)
+                kind: companion(getattr(entry, kind), kind, entry.name, fitting.get(kind), absent)
                 for kind in ("mask", "depth", "label")
             }
             frame = Frame(
@@ -279,6 +282,7 @@ def _build_frames(
                 camera=camera,
                 mask_path=files["mask"],
                 depth_path=files["depth"],
+                depth_window=entry.depth_window,
                 label_path=files["label"],
                 near_far=entry.near_far,
                 upright=upright,

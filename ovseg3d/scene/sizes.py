@@ -64,7 +64,7 @@ def check_size(size: tuple[int, int], camera: Camera, name: str, path: Path) -> 
 
 
 def companion(
-    path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]], absent: dict[str, int]
+    path: Path | None, kind: str, name: str, sizes: set[tuple[int, int]] | None, absent: dict[str, int]
 ) -> Path | None:
     """A frame's mask, depth or label file if it exists, checked to fit its photo.
 
@@ -72,7 +72,7 @@ def companion(
         path: the file, or a folder of masks for labels; None if the frame has none.
         kind: "mask", "depth" or "label".
         name: of the frame, for messages.
-        sizes: accepted (width, height).
+        sizes: accepted (width, height); None: any.
         absent: counts of missing files by kind, updated here.
 
     Raises:
@@ -88,7 +88,7 @@ def companion(
             check_regular(path, what=f"label file of {name}")
         return path
     size, channels = stated_size(path, f"{kind} file of {name}")
-    if size not in sizes:
+    if sizes is not None and size not in sizes:
         wanted = " or ".join(f"{w}x{h}" for w, h in sorted(sizes, reverse=True))
         raise SceneError(
             f"The {kind} of {name} is {size[0]}x{size[1]}, but its photo is {wanted}",

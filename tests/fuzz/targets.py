@@ -166,6 +166,12 @@ def _use_nonsense(folder: Path, rng: np.random.Generator) -> None:
     assert warned, f"{key} = {wrong!r} was taken without a word"
 
 
+def _make_scannet(folder: Path) -> None:
+    from writers import write_scannet
+
+    write_scannet(folder)
+
+
 # Labels of others, lists, settings, paths of cameras
 
 
@@ -190,6 +196,28 @@ def _use_labels(folder: Path, rng: np.random.Generator) -> None:
     phrases = read_phrases(folder / "ovs3d" / "segmentations" / "classes.txt")
     for view in ("00", "04"):
         read_phrase_masks(folder / "ovs3d" / "segmentations" / view, phrases, 64, 64)
+    if first is not None:
+        raise first
+
+
+def _make_meshes(folder: Path) -> None:
+    from scans import write_replica_labels, write_scannet_labels
+
+    xyz = np.random.default_rng(0).random((40, 3))
+    write_scannet_labels(folder / "scan", xyz, np.repeat([1, 5], 20), {"wall": [np.arange(40) < 20]})
+    write_replica_labels(folder / "room", xyz, np.arange(10), {i: 93 for i in range(9)}, [20])
+
+
+def _use_meshes(folder: Path, rng: np.random.Generator) -> None:
+    from ovseg3d.datasets import read_replica_labels, read_scannet_labels
+
+    first: Ovseg3dError | None = None
+    for name in ("scannet-20", "scannet-200"):
+        try:
+            read_scannet_labels(folder / "scan", name, instances=True)
+        except Ovseg3dError as error:
+            first = error
+    read_replica_labels(folder / "room", instances=True)
     if first is not None:
         raise first
 
@@ -357,8 +385,10 @@ TARGETS = (
     Target("blender", _make_blender, _use_scene, (".json",), 1),
     Target("colmap, binary", _make_colmap(False), _use_scene, (".bin",), 3),
     Target("colmap, text", _make_colmap(True), _use_scene, (".txt",), 2),
+    Target("scannet", _make_scannet, _use_scene, (".txt",), 1),
     Target("llff with masks", _make_llff, _use_scene, (".npy", ".txt"), 2),
     Target("labels of 3D-OVS and LERF", _make_labels, _use_labels, (".json", ".txt"), 2),
+    Target("labels of ScanNet and Replica", _make_meshes, _use_meshes, (".ply", ".json", ".tsv"), 1),
     Target("lists and settings", _make_lists, _use_lists, (), 2),
     Target("paths of cameras", _make_path, _use_path, (), 1),
     Target("run folder", _make_run, _use_run, ("config.json", ".safetensors", "features.json", "transform.json"), 6),

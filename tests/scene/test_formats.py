@@ -17,6 +17,7 @@ WRITERS = {
     "blender": w.write_blender,
     "llff": w.write_llff,
     "replica": w.write_replica,
+    "scannet": w.write_scannet,
     "colmap": w.write_colmap,
     "colmap-txt": lambda folder: w.write_colmap(folder, text=True),
     "colmap-nerfstudio": lambda folder: w.write_colmap(folder, place="colmap/sparse/0"),
@@ -32,7 +33,7 @@ def test_one_camera_has_the_same_rays_in_every_format(name, tmp_path):
     scene = load_scene(WRITERS[name](tmp_path))
     assert scene.format == {"colmap-txt": "colmap", "colmap-nerfstudio": "colmap"}.get(name, name)
     assert len(scene.frames) == w.COUNT
-    by_stem = {frame.image_path.stem.replace("frame0000", ""): frame for frame in scene.frames}
+    by_stem = {frame.image_path.stem.replace("frame0000", "").zfill(2): frame for frame in scene.frames}
     for i, pose in enumerate(w.poses()):
         camera = by_stem[f"{i:02d}"].camera
         origins, directions = camera.rays(_corners())
@@ -43,7 +44,7 @@ def test_one_camera_has_the_same_rays_in_every_format(name, tmp_path):
         assert np.abs(origins - pose[:3, 3]).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["nerfstudio", "instant-ngp", "llff", "replica", "colmap", "colmap-txt"])
+@pytest.mark.parametrize("name", ["nerfstudio", "instant-ngp", "llff", "replica", "scannet", "colmap", "colmap-txt"])
 def test_without_lists_every_eighth_view_is_held_out(name, tmp_path):
     scene = load_scene(WRITERS[name](tmp_path))
     assert scene.test == (0, 8)

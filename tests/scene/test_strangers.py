@@ -279,6 +279,8 @@ LINKED = [
     ("nerfstudio", "transforms.json"), ("blender", "transforms_test.json"), ("llff", "segmentations"),
     ("llff", "segmentations/classes.txt"), ("llff", "segmentations/00"), ("llff", "segmentations/00/a.png"),
     ("replica", "results"), ("replica", "traj.txt"), ("replica", "cam_params.json"),
+    ("scannet", "color"), ("scannet", "color/4.png"), ("scannet", "pose"), ("scannet", "pose/4.txt"),
+    ("scannet", "depth"), ("scannet", "intrinsic/intrinsic_color.txt"), ("scannet", "scene.txt"),
 ]  # fmt: skip
 
 

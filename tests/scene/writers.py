@@ -110,6 +110,28 @@ def write_replica(folder: Path, depth: int = 13107) -> Path:
     return folder
 
 
+def write_scannet(folder: Path, depth_size: tuple[int, int] = (12, 8), depth: int = 2000) -> Path:
+    """What ScanNet's SensReader exports; principal points have pixel centres at whole numbers."""
+    for name in ("depth", "pose", "intrinsic"):
+        (folder / name).mkdir(parents=True)
+    write_photos(folder / "color", [f"{i}.png" for i in range(COUNT)])
+    for i, pose in enumerate(poses()):
+        Image.fromarray(np.full(depth_size[::-1], depth, np.uint16)).save(folder / "depth" / f"{i}.png")
+        np.savetxt(folder / "pose" / f"{i}.txt", pose)
+    for kind, (width, height) in (("color", (WIDTH, HEIGHT)), ("depth", depth_size)):
+        write_intrinsics(folder, kind, FOCAL * width / WIDTH, (width / 2, height / 2))
+    sizes = [f"colorWidth = {WIDTH}", f"colorHeight = {HEIGHT}"]
+    (folder / f"{folder.name}.txt").write_text("\n".join(["axisAlignment = 0 1 0 0 ", *sizes, "sceneType = Office"]))
+    return folder
+
+
+def write_intrinsics(folder: Path, kind: str, focal: float, centre: tuple[float, float]) -> None:
+    """A lens of `write_scannet`; `centre` has pixel centres at +0.5."""
+    matrix = np.diag([focal, focal, 1.0, 1.0])
+    matrix[:2, 2] = np.array(centre) - 0.5
+    np.savetxt(folder / "intrinsic" / f"intrinsic_{kind}.txt", matrix)
+
+
 def write_colmap(
     folder: Path,
     model: str = "PINHOLE",

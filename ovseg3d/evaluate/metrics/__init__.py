@@ -68,6 +68,7 @@ from ovseg3d.evaluate.metrics.pose import (
 )
 from ovseg3d.evaluate.metrics.relevancy import RelevancyScores, compare_relevancy
 from ovseg3d.evaluate.metrics.report import Scores, mean_over_scenes
+from ovseg3d.evaluate.metrics.vertices import VertexScores, measure_vertices
 from ovseg3d.geometry.boxes import Box, box_from_record, box_iou
 
 __all__ = [
@@ -108,6 +109,7 @@ __all__ = [
     "TrueInstance",
     "TrueMasks",
     "TruePoses",
+    "VertexScores",
     "absence_curve",
     "average_precision",
     "average_precision_scannet",
@@ -126,6 +128,7 @@ __all__ = [
     "measure_points",
     "measure_poses",
     "measure_retrieval",
+    "measure_vertices",
     "name_ranks",
     "overlap",
     "phrase_scores",

@@ -114,13 +114,10 @@ def measure_points(
         MeasureError: coordinates that are not finite, or a label outside the list.
     """
     keep = true.counted
-    back, gap = nearest(xyz, true.xyz[keep])
+    found, gap = labels_at(xyz, label, true.xyz[keep], limit)
     forth, distance = nearest(true.xyz, xyz)
     counts = keep[forth]
-    near = gap <= limit
     at_true = Confusion(classes, structural=structural, ignore=ignore, small_below=0)
-    found = np.zeros(len(gap), dtype=label.dtype)
-    found[near] = label[back[near]]
     at_true.update(found, true.label[keep])
     at_predicted = Confusion(classes, structural=structural, ignore=ignore, small_below=0)
     truth = np.where(distance <= limit, true.label[forth], np.zeros((), dtype=true.label.dtype))
@@ -132,7 +129,7 @@ def measure_points(
         point_accuracy=scores.accuracy,
         point_accuracy_objects=scores.accuracy_objects,
         iou=scores.iou,
-        completeness=float(near.mean()),
+        completeness=float((gap <= limit).mean()),
         precision=float((distance[counts] <= limit).mean()) if counts.any() else float("nan"),
         distance_median=float(np.median(distance[counts])) if counts.any() else float("nan"),
         gap_median=float(np.median(gap)),
@@ -142,6 +139,23 @@ def measure_points(
         true_points=int(keep.sum()),
         predicted_points=int(counts.sum()),
     )
+
+
+def labels_at(
+    xyz: Float[np.ndarray, "points 3"],
+    label: Integer[np.ndarray, " points"],
+    queries: Float[np.ndarray, "points2 3"],
+    limit: float,
+) -> tuple[Integer[np.ndarray, " points2"], Float[np.ndarray, " points2"]]:
+    """The label of the point nearest to each query, 0 if it is further away than `limit`; and its distance.
+
+    Raises MeasureError: a coordinate is not finite.
+    """
+    index, distance = nearest(xyz, queries)
+    near = distance <= limit
+    found = np.zeros(len(queries), dtype=label.dtype)
+    found[near] = label[index[near]]
+    return found, distance
 
 
 def nearest(

@@ -1,7 +1,7 @@
 """Choose the reader of a folder, or the error if none can read it.
 
-The order is transforms.json, transforms_train.json, COLMAP, LLFF, Replica. A reader whose files are incomplete yields
-to the next one, with a note. `--format` selects one reader.
+The order is transforms.json, transforms_train.json, COLMAP, LLFF, Replica, ScanNet. A reader whose files are incomplete
+yields to the next one, with a note. `--format` selects one reader.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from ovseg3d.scene.readers.colmap import find_model, read_colmap
 from ovseg3d.scene.readers.llff import read_llff
 from ovseg3d.scene.readers.raw import Incomplete, RawCapture
 from ovseg3d.scene.readers.replica import read_replica
+from ovseg3d.scene.readers.scannet import read_scannet
 from ovseg3d.scene.readers.transforms import read_blender, read_transforms
 
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".m4v", ".webm")
@@ -51,6 +52,7 @@ def read_capture(path: Path, format: str | None = None, trust: Trust = NO_TRUST)
         "colmap": lambda: read_colmap(path, trust),
         "llff": lambda: read_llff(path, trust),
         "replica": lambda: read_replica(path, trust),
+        "scannet": lambda: read_scannet(path, trust),
     }
     if format is not None:
         try:
@@ -79,6 +81,7 @@ def detect_formats(path: Path) -> list[str]:
         "colmap": lambda: find_model(path) is not None,
         "llff": lambda: _there(path / "poses_bounds.npy"),
         "replica": lambda: _there(path / "traj.txt") and (path / "results").is_dir(),
+        "scannet": lambda: (path / "color").is_dir() and (path / "pose").is_dir(),
     }
     return [name for name, there in marks.items() if there()]
 
@@ -129,5 +132,6 @@ def _no_format(path: Path, reasons: list[str]) -> SceneError:
     return SceneError(
         "This folder holds no known kind of capture",
         where=path,
-        fix="it needs transforms.json, transforms_train.json, sparse/0, poses_bounds.npy or traj.txt with results/",
+        fix="it needs transforms.json, transforms_train.json, sparse/0, poses_bounds.npy, traj.txt with results/, or "
+        "color/ with pose/",
     )

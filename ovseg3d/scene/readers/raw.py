@@ -106,6 +106,8 @@ class RawFrame:
     """The file that states all this, for messages."""
     mask: Path | None = None
     depth: Path | None = None
+    depth_window: tuple[float, float, float, float] | None = None
+    """See `Frame.depth_window`; a depth file may then have any size."""
     label: Path | None = None
     near_far: tuple[float, float] | None = None
     split: str | None = None
