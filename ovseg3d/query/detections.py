@@ -14,11 +14,12 @@ from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detecto
 from ovseg3d.query.context import RunContext
 from ovseg3d.query.labels import LabelModel
 from ovseg3d.query.matching import detections_of
+from ovseg3d.runs.phrases import in_list
 
 MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 MIN_SHARE = 0.3
-"""Least share of a detection's points that carry a name of the list; otherwise the head's own name stands."""
+"""Least share of a detection's points that carry a name of the list; otherwise it is none of them."""
 
 
 class DetectionModel:
@@ -71,18 +72,22 @@ class DetectionModel:
         """The same with names of a list.
 
         Args:
-            phrases: names to choose from; None: those of the run, or the head's own where it has none.
+            phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None: those
+                of the run; what is none of these keeps the head's own name.
             detector, metres_per_unit: as for `detect`.
 
         Raises:
             ConfigError: the surface has too few points.
             EncoderError: a phrase is too long, or the run's encoder is not available.
         """
-        found, names = self.detect(detector, metres_per_unit), self._context.phrases if phrases is None else phrases
-        if not names:
+        found = self.detect(detector, metres_per_unit)
+        names = self._context.phrases if phrases is None else tuple(in_list(phrases))
+        if phrases is None and not names:
             return found
         labels = self._labels.labels(names)
-        return replace(found, detections=tuple(_named(one, labels, tuple(names)) for one in found.detections))
+        named = [(one, _named(one, labels, names)) for one in found.detections]
+        kept = [new or old for old, new in named if new is not None or phrases is None]
+        return replace(found, detections=tuple(kept))
 
     @cached_property
     def of_instances(self) -> dict[int, Detection]:
@@ -90,11 +95,11 @@ class DetectionModel:
         return detections_of(self._context.semantics.instance, self._unfiltered(Detector(), None).detections)
 
 
-def _named(detection: Detection, labels: np.ndarray, phrases: tuple[str, ...]) -> Detection:
-    """The detection with the phrases of its points as candidates."""
+def _named(detection: Detection, labels: np.ndarray, phrases: tuple[str, ...]) -> Detection | None:
+    """The detection with the phrases of its points as candidates; None: it is none of them."""
     counts = np.bincount(labels[detection.points], minlength=len(phrases) + 1)
     if not len(detection.points) or counts[1:].sum() < MIN_SHARE * counts.sum():
-        return detection
+        return None
     shares = counts[1:] / counts.sum()
     best = [i for i in np.argsort(-shares, kind="stable")[:MAX_CANDIDATES].tolist() if shares[i] > 0]
     return replace(detection, candidates=tuple(Candidate(phrases[i], float(shares[i])) for i in best))

@@ -241,7 +241,8 @@ class QueryEngine:
         """Detect objects on the surface; boxes are in the input frame and unit. See `DetectionModel`.
 
         Args:
-            phrases: names to choose from; None: those of the run, or the head's own where it has none.
+            phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None: those
+                of the run; what is none of these keeps the head's own name.
             detector: whose least score counts for instances, too; None: the shipped one, and instances of any score.
             metres_per_unit: None: the scene's, or `metres`.
 

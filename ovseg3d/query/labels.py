@@ -13,6 +13,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.points.semantic_scene import Places, SemanticScene
 from ovseg3d.query.relevancy import label
 from ovseg3d.query.similarity import SimilarityModel
+from ovseg3d.runs.phrases import in_list
 
 
 class LabelModel:
@@ -27,6 +28,7 @@ class LabelModel:
         self, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True
     ) -> Int[np.ndarray, " points"]:
         """See `QueryEngine.labels`."""
+        phrases = in_list(phrases)
         beside = () if not none else self._similarity.texts.canonical if canonical is None else canonical
         asked, last = (tuple(phrases), tuple(beside), self._context.phrases), self._last
         if last is None or last[0] != asked:
@@ -37,7 +39,7 @@ class LabelModel:
         self, phrases: Sequence[str], canonical: Sequence[str] = (), of: SemanticScene | None = None
     ) -> tuple[Float[np.ndarray, "points phrases"], Float[np.ndarray, "points alternatives"]]:
         """See `QueryEngine.closed`."""
-        return self._similarity.compare(_listed(phrases), canonical, known=self._context.phrases, of=of)
+        return self._similarity.compare(_listed(in_list(phrases)), canonical, known=self._context.phrases, of=of)
 
     def labels_at(
         self, places: Places, phrases: Sequence[str], canonical: Sequence[str] | None = None, none: bool = True

@@ -26,6 +26,7 @@ from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.matching import detections_of
 from ovseg3d.render.views import spread
+from ovseg3d.runs.phrases import in_list
 from ovseg3d.scene import Camera
 from ovseg3d.scene.images import load_photo
 
@@ -90,7 +91,7 @@ def pose_in_run(
     if not (ids > 0).any():
         return ()
     level = level_of(surface.up)
-    names = tuple(engine.phrases if phrases is None else phrases)
+    names = tuple(engine.phrases if phrases is None else in_list(phrases))
     labels = engine.labels(names) if names else None
     instances = instances_of(surface, ids, labels=labels, phrases=names)
     seen = _photos(engine, poser or PhotoPoser(), {i.id: i.label for i in instances}, max_views)

@@ -34,7 +34,7 @@ from ovseg3d.heads.detection.losses import IGNORE, Targets, assign, detection_lo
 from ovseg3d.heads.detection.network import YAW_BINS, Predictions
 from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.heads.detection.sparse import SparseConv
-from ovseg3d.heads.detection.voxels import voxelize
+from ovseg3d.heads.detection.voxels import VOXEL, voxelize
 from ovseg3d.heads.detection.yaw import decode_yaw, yaw_labels
 from ovseg3d.scene import PointCloud
 
@@ -210,6 +210,16 @@ def test_the_box_of_a_group_is_not_that_of_what_carries_it() -> None:
     with torch.no_grad():
         found = decode_groups(DetectionNetwork(TINY), said, group, corners(np.array([table, bowl]), group))
     np.testing.assert_allclose(found.boxes[:, :6], [table[:6], bowl[:6]], atol=0.01)
+
+
+def test_the_box_of_a_group_is_not_elsewhere() -> None:
+    """All voxels of a rug say the table that stands on it."""
+    rug, table = [0.0, 0.0, 0.01, 2.0, 1.4, 0.02, 0.3], [0.1, 0.0, 0.4, 0.8, 0.6, 0.7, 0.3]
+    said = perfect(np.array([rug, table]), torch.tensor([2] * 40), [2, 2])
+    group = torch.zeros(40, dtype=torch.long)
+    with torch.no_grad():
+        found = decode_groups(DetectionNetwork(TINY), said, group, corners(np.array([rug]), group))
+    np.testing.assert_allclose(found.boxes[0], [*rug[:3], *np.add(rug[3:6], VOXEL), rug[6]], atol=0.02)
 
 
 def test_no_groups_have_no_boxes() -> None:

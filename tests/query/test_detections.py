@@ -9,6 +9,7 @@ import pytest
 from query.test_similarity import furniture
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Frame
 from ovseg3d.instances.kept_poses import save_poses
@@ -66,8 +67,23 @@ def test_the_head_runs_once_for_boxes_and_fronts(tmp_path: Path, head: list) -> 
     assert facing is not None and facing.tolist() == [1.0, 0.0] and round_ is None
     assert engine.detect().detections[0].front == FRONT
     assert len(head) == 1 and head[0]["metres_per_unit"] == engine.metres == 0.01
+    assert [one.label for one in engine.detect("sofa; mug").detections] == ["sofa", "mug"], "a text with semicolons"
+    with pytest.raises(ConfigError, match="no phrases"):
+        engine.detect("")
     engine.detect(metres_per_unit=1.0)
     assert [one["metres_per_unit"] for one in head] == [0.01, 1.0]
+
+
+def test_what_is_none_of_the_given_names_is_left_out(
+    tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_phrases(tmp_path, ("sofa", "red mug"))
+    engine = furniture(tmp_path, 0.01)
+    sofa = np.zeros(len(engine.semantics.instance), np.int64)
+    sofa[detection(SOFA).points] = 1
+    monkeypatch.setattr(engine.label_model, "labels", lambda names: sofa)
+    assert [one.label for one in engine.detect(["sofa"]).detections] == ["sofa"]
+    assert len(engine.detect().detections) == 2, "of the run's own phrases nothing is left out"
 
 
 def test_kept_poses_have_the_last_word_about_fronts_and_boxes(

@@ -4,11 +4,12 @@ Objects are found by the network alone (`decode`), or are known groups of voxels
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ovseg3d.geometry import rotated_nms
@@ -63,7 +64,8 @@ def decode_groups(
     network: DetectionNetwork, found: Predictions, group: Int[Tensor, " voxels"], xyz: Float[Tensor, "voxels 3"]
 ) -> Decoded:
     """The box of each of some groups of voxels, in their order: from the voxels that agree with the best one, which is
-    the likeliest to be of an object and to have a good box that fits the group.
+    the likeliest to be of an object and to have a good box that fits the group. A box that holds less than half of its
+    group is another object's: then it is the one around the group.
 
     Args:
         network: for the embeddings.
@@ -80,7 +82,21 @@ def decode_groups(
     best = np.empty(int(group.max()) + 1, np.int64)
     best[group.numpy()[order]] = order  # the last one stays
     seeds = torch.from_numpy(best)
-    return _decoded(network, found, quality, voxels, seeds, _members(found, voxels, seeds, group[voxels]))
+    decoded = _decoded(network, found, quality, voxels, seeds, _members(found, voxels, seeds, group[voxels]))
+    places, number = xyz[voxels].numpy().astype(np.float64), group[voxels].numpy()
+    boxes = [_holding(box, places[number == row]) for row, box in enumerate(decoded.boxes)]
+    return replace(decoded, boxes=np.array(boxes).reshape(-1, 7))
+
+
+def _holding(box: Float[np.ndarray, "7"], places: Float[np.ndarray, "voxels 3"]) -> Float[np.ndarray, "7"]:
+    """The box, if it holds half of the voxels; otherwise the one around them, of the same yaw."""
+    turn = Rotation.from_euler("z", box[6])
+    local = turn.inv().apply(places)
+    off = np.abs(local - turn.inv().apply(box[:3])) - box[3:6] / 2
+    if (off <= VOXEL).all(1).mean() >= 0.5:
+        return box
+    low, high = local.min(0), local.max(0)
+    return np.concatenate([turn.apply((low + high) / 2), high - low + VOXEL, box[6:]])
 
 
 def _fit(
