@@ -22,7 +22,7 @@ from ovseg3d.query import calibrate
 from ovseg3d.query.calibration import Calibration
 from ovseg3d.query.engine import Answer, QueryEngine
 from ovseg3d.query.kept_calibration import Label, read_labels
-from ovseg3d.query.poses import InstancePose, pose_in_run
+from ovseg3d.query.poses import InstancePose, keep_poses, pose_in_run
 from ovseg3d.runs.config import Layout
 from ovseg3d.runs.folder import RunFolder, open_run
 
@@ -44,6 +44,8 @@ class Run(RunFolder):
             RunError: the run has no semantics.
             ConfigError: a view is unknown, or the phrase is empty.
         """
+        if ";" in phrase:
+            raise ConfigError(f'"{phrase}" is several phrases', fix="ask one by one, or all by QueryEngine.ask")
         return self._engine.ask([phrase], **options)[0]
 
     def detect(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[Detection, ...]:
@@ -60,7 +62,8 @@ class Run(RunFolder):
         return self._engine.detect(phrases, **options).detections
 
     def pose(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[InstancePose, ...]:
-        """Tell which way the run's instances face, from their photos and their points.
+        """Tell which way the run's instances face, from their photos and their points. The run keeps it, as with
+        `ovseg3d pose RUN`: answers and exports have it from now on.
 
         Args:
             phrases: names of the instances; by default those of the run.
@@ -70,8 +73,11 @@ class Run(RunFolder):
             RunError: the run has no semantics.
             ConfigError: the surface has too few points.
             SceneError: a photo cannot be read.
+            OutputError: the run cannot be written to.
         """
-        return pose_in_run(self._engine, phrases=phrases, **options)
+        found = pose_in_run(self._engine, phrases=phrases, **options)
+        keep_poses(self._engine, found)
+        return found
 
     def calibrate(
         self, labels: Sequence[tuple[str, bool] | Label] | Path | str = (), *, reset: bool = False
@@ -81,7 +87,7 @@ class Run(RunFolder):
         Args:
             labels: phrases with whether the scene shows them, labels with a place in a photo
                 (`query.kept_calibration.Label`), or a CSV or JSON file of labels. They add to those of earlier calls.
-            reset: remove what the run keeps first.
+            reset: take these labels alone, in place of what the run keeps; without labels, remove that.
 
         Returns:
             The calibration: slope and offset of log odds.
@@ -91,14 +97,13 @@ class Run(RunFolder):
             RunError: the run has no semantics.
             OutputError: the run cannot be written to.
         """
-        if reset:
+        if reset and not labels:
             calibrate.reset(self._engine)
-            if not labels:
-                return calibrate.prior_of(self._engine).mean
+            return calibrate.prior_of(self._engine).mean
         if isinstance(labels, Path | str):
             labels = read_labels(Path(labels))
         rows = [one if isinstance(one, Label) else Label(*one) for one in labels]
-        return calibrate.calibrate(self._engine, rows).calibration
+        return calibrate.calibrate(self._engine, rows, anew=reset).calibration
 
     def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Export the surface, labels, instances, a video or a web page.

@@ -63,12 +63,16 @@ class Calibrate:
                 "There are no labels, and nobody to ask: the input is no terminal", fix="--labels labels.csv"
             )
         run = self.where.load(self.run)
-        removed = self.reset and remove_calibrations(run.folder)
-        result: dict[str, Any] = {"run": run.folder, "removed": removed, "labels": 0, "file": None}
+        result: dict[str, Any] = {"run": run.folder, "removed": False, "labels": 0, "file": None}
         if given is not None or asks:
             engine = self.where.engine(run, run.load_scene(self.where.scene))
+            if self.reset:
+                engine.decision.kept_calibration = None  # also if it is damaged
             given = self._asked(engine, phrases, console) if given is None else given
             result |= self._fitted(engine, given) if given else {}
+        elif self.reset:
+            result["removed"] = remove_calibrations(run.folder)
+        removed = result["removed"]
         if self.json:
             print_json(result)
             return
@@ -82,20 +86,23 @@ class Calibrate:
             )
             console.print(f"  {shell_path(result['file'])}", markup=False, soft_wrap=True)
         elif not removed:
-            console.print("There is no calibration to remove." if self.reset else "No answer, so nothing has changed.")
+            nothing = "No answer, so nothing has changed." if asks else "There is no calibration to remove."
+            console.print(nothing)
 
     def _fitted(self, engine: "QueryEngine", labels: Sequence["Label"]) -> dict[str, Any]:
         """Fit to labels, and what is said about it."""
         from ovseg3d.query import calibrate
         from ovseg3d.query.kept_calibration import FILE
 
-        before = engine.decision.calibration
-        kept = calibrate.calibrate(engine, labels)
+        before, file = engine.decision.calibration, engine.run.folder / FILE
+        removed = self.reset and file.exists()
+        kept = calibrate.calibrate(engine, labels, anew=self.reset)
         odds, present = calibrate.evidence(engine, kept.labels), [label.present for label in kept.labels]
         agree = [int(((one.log_odds(odds) >= 0) == present).sum()) for one in (before, kept.calibration)]
         return {
-            "labels": len(kept.labels), "slope": kept.calibration.slope, "offset": kept.calibration.offset,
-            "agree_before": agree[0], "agree": agree[1], "file": engine.run.folder / FILE,
+            "removed": removed, "labels": len(kept.labels),
+            "slope": kept.calibration.slope, "offset": kept.calibration.offset,
+            "agree_before": agree[0], "agree": agree[1], "file": file,
         }  # fmt: skip
 
     def _asked(self, engine: "QueryEngine", phrases: tuple[str, ...] | None, console: Any) -> list["Label"]:

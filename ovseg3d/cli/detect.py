@@ -37,7 +37,7 @@ class Detect:
       ovseg3d detect photo.jpg --depth-model builtin
       ovseg3d detect photo.jpg --depth depth.png --intrinsics 525,525,319.5,239.5
       ovseg3d detect photo.jpg --depth-model depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf
-      ovseg3d detect scenes/playroom --view 0064
+      ovseg3d detect scenes/playroom --view 64.jpg
     """
 
     stoppable: ClassVar[bool] = False

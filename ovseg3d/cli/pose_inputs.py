@@ -185,16 +185,14 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     import numpy as np
 
     from ovseg3d.export.poses import PosedScene
-    from ovseg3d.instances.kept_poses import save_poses
-    from ovseg3d.query.poses import pose_in_run
+    from ovseg3d.query.poses import keep_poses, pose_in_run
 
     run = where.load(path)
     engine = where.engine(run, run.load_scene(where.scene))
     if view is not None:
         view = engine.frame(view).name
     found = pose_in_run(engine, phrases=labels)
-    kept = {one.instance.id: one.pose.record() for one in found if one.pose is not None}
-    save_poses(run.folder, engine.semantics.instance, kept)
+    keep_poses(engine, found)
     objects = tuple(_of_instance(one, engine, view) for one in found if one.pose is not None)
     lost = sum(one.pose is None for one in found)
     notes = (f"{lost} of {len(found)} instances are in no photo and no detection.",) if lost else ()

@@ -1,5 +1,6 @@
 """`ovseg3d query`: where in a run something is, as points, instances and images."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,8 @@ class Query:
     alternative better than the query is not part of the answer."""
     templates: Templates = None
     threshold: float = 0.5
-    """Minimum relevancy of a point (0.5: as similar as the most similar canonical phrase), and minimum score to report
-    the phrase as present."""
+    """Minimum score to report a phrase as present, and minimum relevancy of a point, 0 to 1. Both are probabilities
+    where a calibration is known; 0.5: as likely the phrase as not."""
     views: Literal["held-out", "train", "all", "none"] | None = None
     """Views to draw masks for; by default the held-out ones, or some of all views if none is held out."""
     camera: str | None = None
@@ -63,6 +64,12 @@ class Query:
 
         if not self.asked:
             raise ConfigError("No phrase was given", fix='such as: ovseg3d query RUN "a red chair"')
+        run = next((said for said in self.asked if _is_run(said)), None)
+        if run is not None:
+            raise ConfigError(
+                f"{run} is a run, not a phrase: this command takes one run, and then phrases",
+                fix='for several runs, their folder or a quoted glob: ovseg3d query "outputs/*" "a red chair"',
+            )
         several = are_many((self.run,), self.many)
         refuse_idle(self, ("scene", not several, "with one run"), ("camera", not several, "with one run"))
         result, code = over_runs(self, (self.run,), self.many, self.output)
@@ -75,7 +82,7 @@ class Query:
         from ovseg3d.cli.console import shell_path
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views
-        from ovseg3d.runs.phrases import read_list
+        from ovseg3d.runs.phrases import in_list, read_list
 
         console = output.console
         run = self.where.load(path)
@@ -88,7 +95,7 @@ class Query:
         names = [scene.frames[view].name for view in chosen]
         start = time.monotonic()
         answers = engine.ask(
-            tuple(dict.fromkeys(phrase.strip() for phrase in self.asked)),
+            tuple(dict.fromkeys(phrase for said in self.asked for phrase in in_list(said))),
             alternatives=alternatives,
             negatives=negatives,
             canonical=canonical,
@@ -117,6 +124,14 @@ class Query:
             hint = f"{estimate} (set it with ovseg3d train --scale {guess:.2g})."
             console.print(hint, markup=False, soft_wrap=True)
         return result
+
+
+def _is_run(said: str) -> bool:
+    """Whether a phrase is the path of a run: several were given, or the shell has expanded a glob."""
+    try:
+        return os.path.isfile(os.path.join(said, "config.json"))
+    except ValueError:  # no path can be so
+        return False
 
 
 def _sentence(answer: Any) -> str:

@@ -14,31 +14,48 @@ from ovseg3d.query.answer import THRESHOLD, Criteria
 from ovseg3d.query.calibration import CARD_DEVIATIONS, Prior, fit, score_log_odds
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
 from ovseg3d.query.engine import QueryEngine
-from ovseg3d.query.kept_calibration import KeptCalibration, Label, joined, remove_calibrations, save_calibration
+from ovseg3d.query.kept_calibration import (
+    KeptCalibration,
+    Label,
+    joined,
+    load_calibration,
+    remove_calibrations,
+    save_calibration,
+)
 from ovseg3d.scene.images import open_image
 
 
-def calibrate(engine: QueryEngine, labels: Sequence[Label]) -> KeptCalibration:
+def calibrate(engine: QueryEngine, labels: Sequence[Label], anew: bool = False) -> KeptCalibration:
     """Fit the calibration of a run to labels, and keep it in the run; `engine` uses it from now on.
 
-    Labels of an earlier call count, too; the last answer to a question replaces an earlier one.
+    Labels that the run keeps count, too, also those of other processes; the last answer to a question replaces an
+    earlier one.
 
     Args:
         engine: of the run.
         labels: at least one.
+        anew: these labels alone, in place of all that the run keeps. If an error is raised, that stays.
 
     Raises:
         ConfigError: there is no label, or one is at no pixel of a view, or where no surface is.
         EncoderError: a phrase is too long for the encoder, or the encoder is not available.
         OutputError: the run cannot be written to.
+        RunError: what the run keeps is damaged, unless `anew`.
     """
-    earlier = engine.decision.kept_calibration
-    labels = joined(() if earlier is None else earlier.labels, labels)
-    if not labels:
-        raise ConfigError("There are no labels to calibrate with", fix='such as ("chair", True)')
-    present = np.array([label.present for label in labels])
-    found = KeptCalibration(fit(evidence(engine, labels), present, prior_of(engine)), labels)
-    save_calibration(engine.run.folder, engine.semantics.encoder.weight_hash, engine.similarity.prior.on, found)
+    folder, key = engine.run.folder, (engine.semantics.encoder.weight_hash, engine.similarity.prior.on)
+    earlier = None if anew else load_calibration(folder, *key)
+    while True:
+        known = joined(() if earlier is None else earlier.labels, labels)
+        if not known:
+            raise ConfigError("There are no labels to calibrate with", fix='such as ("chair", True)')
+        present = np.array([label.present for label in known])
+        found = KeptCalibration(fit(evidence(engine, known), present, prior_of(engine)), known)
+        # Another process may have added labels meanwhile.
+        current = None if anew else load_calibration(folder, *key)
+        if current == earlier:
+            break
+        earlier = current
+    save_calibration(folder, *key, found, alone=anew)
     engine.decision.kept_calibration = found
     return found
 

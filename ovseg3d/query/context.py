@@ -34,6 +34,10 @@ class RunContext:
         """The poses of the instances that `ovseg3d pose` kept. Raises RunError: they are damaged."""
         return load_poses(self.run.folder, self.semantics.instance)
 
+    def forget_poses(self) -> None:
+        """Read the run's poses again when they are wanted: they have changed."""
+        self.__dict__.pop("poses", None)
+
     def posed(
         self, instances: Sequence[Instance], ids: Integer[np.ndarray, " points"] | None = None
     ) -> tuple[Instance, ...]:

@@ -72,8 +72,8 @@ class DetectionModel:
         """The same with names of a list.
 
         Args:
-            phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None: those
-                of the run; what is none of these keeps the head's own name.
+            phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None:
+                those of the run; what is none of these keeps the head's own name.
             detector, metres_per_unit: as for `detect`.
 
         Raises:

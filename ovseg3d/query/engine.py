@@ -90,9 +90,8 @@ class QueryEngine:
             phrases: what to look for, each independently of the others.
             negatives: what is not meant, such as "office chair" beside "chair".
             canonical: generic phrases to compare with; None: the encoder's own (see `canonical`).
-            alternatives: what a point or the scene may show instead. None: the default vocabulary and the run's
-                phrases; if the run has phrases, points are compared with these alone. `alternatives_of` and
-                `names_beside` document which are left out.
+            alternatives: what the scene may show instead. None: the default vocabulary and the run's phrases, but for
+                those that mean the same (see `alternatives_of`, `names_beside`). (): none.
             threshold: least relevancy of a point, and least score of the scene; between 0 and 1.
             views: names of frames to make masks for; all are held in memory (`answers.save_answers` holds few).
             camera: name of a frame, or a position in the input frame: from there distances of instances are measured,
@@ -241,8 +240,8 @@ class QueryEngine:
         """Detect objects on the surface; boxes are in the input frame and unit. See `DetectionModel`.
 
         Args:
-            phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None: those
-                of the run; what is none of these keeps the head's own name.
+            phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None:
+                those of the run; what is none of these keeps the head's own name.
             detector: whose least score counts for instances, too; None: the shipped one, and instances of any score.
             metres_per_unit: None: the scene's, or `metres`.
 

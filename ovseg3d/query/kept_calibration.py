@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -42,6 +42,15 @@ class Label:
     x: float | None = None
     y: float | None = None
     """In pixels of the photo's file."""
+
+    def __post_init__(self) -> None:
+        phrase, present = cast(Any, self.phrase), cast(Any, self.present)  # users may give anything
+        if not isinstance(phrase, str) or not phrase.strip():
+            raise ConfigError(f"A label has no phrase: {phrase!r}", fix='such as ("chair", True)')
+        if not isinstance(present, bool | np.bool_):
+            raise ConfigError(
+                f'Whether "{phrase}" is present is neither True nor False: {present!r}', fix='such as ("chair", True)'
+            )
 
     @property
     def place(self) -> tuple[str, str | None, float | None, float | None]:
@@ -98,14 +107,25 @@ def load_calibration(folder: Path, weight_hash: str, rooms: bool) -> KeptCalibra
     return None
 
 
-def save_calibration(folder: Path, weight_hash: str, rooms: bool, kept: KeptCalibration) -> Path:
-    """Keep a calibration in a run, in place of an earlier one for the same; returns its file. Raises OutputError,
-    RunError."""
+def save_calibration(folder: Path, weight_hash: str, rooms: bool, kept: KeptCalibration, alone: bool = False) -> Path:
+    """Keep a calibration in a run; returns its file.
+
+    Args:
+        folder: of the run.
+        weight_hash: of its encoder.
+        rooms: whether priors of rooms count.
+        kept: takes the place of an earlier one for the same encoder and priors.
+        alone: in place of all others, too.
+
+    Raises:
+        OutputError: the run cannot be written to.
+        RunError: the file is damaged, unless `alone`.
+    """
     row = {
         "encoder": weight_hash, "rooms": rooms, "of": SCORES, **asdict(kept.calibration),
         "labels": [asdict(label) for label in kept.labels],
     }  # fmt: skip
-    others = [one for one in _rows(folder) if _key(one) != _key(row)]
+    others = [] if alone else [one for one in _rows(folder) if _key(one) != _key(row)]
     write_json(folder / FILE, {"calibrations": [*others, row]})
     return folder / FILE
 

@@ -21,7 +21,7 @@ from ovseg3d.heads.pose import (
     turn_to_box,
 )
 from ovseg3d.instances.crops import CropConfig, choose_poses
-from ovseg3d.instances.kept_poses import posed
+from ovseg3d.instances.kept_poses import posed, save_poses
 from ovseg3d.instances.records import Instance, instances_of
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.matching import detections_of
@@ -111,6 +111,13 @@ def pose_in_run(
         (placed,) = posed([instance], kept, surface.xyz, ids, surface.up)
         made.append(InstancePose(placed, pose, fuse(crops, cameras, None, level, box_yaw_rad=along), cloud, views))
     return tuple(made)
+
+
+def keep_poses(engine: QueryEngine, found: Sequence[InstancePose]) -> None:
+    """Keep poses in the run, in place of earlier ones; `engine` answers with them from now on. Raises OutputError."""
+    kept = {one.instance.id: one.pose.record() for one in found if one.pose is not None}
+    save_poses(engine.run.folder, engine.semantics.instance, kept)
+    engine.context.forget_poses()
 
 
 def level_of(up: np.ndarray) -> Rotation:

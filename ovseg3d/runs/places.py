@@ -10,6 +10,9 @@ from ovseg3d.errors import OutputError, RunError
 from ovseg3d.files import looking, make_folder, output_error, write_atomic
 from ovseg3d.limits import read_bytes, read_text
 
+STAMPED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_*"
+"""Names of `timestamped_folder`, as a glob."""
+
 
 def hashed_name(scene_path: Path, name: str, digits: int = 4) -> str:
     """<name>-<hex digits of the path>: the name of a scene if <name> belongs to another scene."""
@@ -108,7 +111,8 @@ def find_run(path: Path) -> Path:
 
 
 def _newest_in(parent: Path) -> Path | None:
-    """The run named in latest.txt, or else the newest folder with a config.json."""
+    """The run named in latest.txt, or else the newest one that is named by its time. Others are runs of several scenes,
+    of which none stands for all."""
     try:
         name = read_text(parent / "latest.txt", RunError, most=4096).strip()
     except RunError:
@@ -117,5 +121,5 @@ def _newest_in(parent: Path) -> Path | None:
     with suppress(OSError, ValueError):  # of an invalid name
         if name and Path(name).name == name and (parent / name / "config.json").is_file():
             return (parent / name).resolve()
-    runs = [file.parent for file in parent.glob("[0-9]*/config.json")]
+    runs = [file.parent for file in parent.glob(f"{STAMPED}/config.json")]
     return max(runs, key=lambda run: run.name).resolve() if runs else None

@@ -124,6 +124,34 @@ def test_answers_follow_the_labels_of_the_run(own: Run) -> None:
     assert own.query("green").score == before.score and not (own.folder / FILE).exists()
 
 
+def test_answers_of_others_are_kept(own: Run) -> None:
+    mine = load(own.folder)
+    mine.query("green")  # reads what the run keeps
+    own.calibrate([("green", True), ("red", False)])
+    mine.calibrate([("blue", True)])
+    kept = load_calibration(own.folder, QueryEngine(own).semantics.encoder.weight_hash, True)
+    assert [label.phrase for label in kept.labels] == ["green", "red", "blue"]
+
+
+def test_to_begin_anew_replaces_what_is_kept_and_loses_nothing_by_an_error(own: Run) -> None:
+    own.calibrate([("green", True), ("red", False)])
+    before, view = (own.folder / FILE).read_bytes(), QueryEngine(own).scene.frames[0].name
+    with pytest.raises(ConfigError, match="outside of the photo"):
+        own.calibrate([Label("red", True, view, 1e5, 0.0)], reset=True)
+    assert (own.folder / FILE).read_bytes() == before
+    own.calibrate([("blue", True)], reset=True)
+    kept = load_calibration(own.folder, QueryEngine(own).semantics.encoder.weight_hash, True)
+    assert [label.phrase for label in kept.labels] == ["blue"]
+
+
+@pytest.mark.parametrize("wrong", [("sofa", "no"), ("sofa", None), ("sofa", 1), (" ", True), (3, True)])
+def test_a_label_is_a_phrase_with_yes_or_no(wrong: tuple) -> None:
+    label = object.__new__(Label)  # types are checked in tests only
+    vars(label).update(phrase=wrong[0], present=wrong[1])
+    with pytest.raises(ConfigError, match="label has no phrase|neither True nor False"):
+        label.__post_init__()
+
+
 def test_a_label_at_a_pixel_counts_the_relevancy_there(own: Run) -> None:
     engine = QueryEngine(own)
     (answer,) = engine.ask(["red"], views=[(view := engine.scene.frames[0].name)])

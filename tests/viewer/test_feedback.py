@@ -84,7 +84,7 @@ def test_only_plain_phrases_are_asked_about(connect, shared: SharedScene) -> Non
 
 
 def test_a_run_that_cannot_be_written_says_so_and_keeps_its_answers(connect, shared, monkeypatch, errors) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OutputError("The disk is full", fix="free some space")
 
     _, session = connect()

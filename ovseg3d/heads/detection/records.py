@@ -1,6 +1,6 @@
 """What the detection head returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,11 @@ class Detection:
     """Unit vector towards which it faces; None for symmetric objects."""
     score: float
     """The expected IoU of the box with the object's, 0 to 1."""
-    yaw_probabilities: Float[np.ndarray, " bins"]
+    yaw_probabilities: Float[np.ndarray, " bins"] = field(repr=False)
     """Distribution of the yaw; bin k is centred at 2 pi k / bins, about up and from the frame's own level axes."""
-    points: Int[np.ndarray, " n"]
+    points: Int[np.ndarray, " n"] = field(repr=False)
     """Indices of the object's points in the cloud."""
-    embedding: Float[np.ndarray, " text"]
+    embedding: Float[np.ndarray, " text"] = field(repr=False)
     """Text-aligned unit vector."""
     candidates: tuple[Candidate, ...] = ()
     """Possible names, best first."""

@@ -32,7 +32,7 @@ class Pose:
     source: Source
     frame: Frame = "input"
     """Of `rotation_wxyz`: the capture's, the levelled one, or that of a lone photo's camera (OpenCV axes)."""
-    pose_probabilities: Mapping[str, Float[np.ndarray, " bins"]] = field(default_factory=dict)
+    pose_probabilities: Mapping[str, Float[np.ndarray, " bins"]] = field(default_factory=dict, repr=False)
     """Distributions of angles by name, each on a grid over the full circle: entry k is the probability of 2 pi k / bins
     radians. Of a photo: "azimuth", "elevation", "theta" (ImageNet3D's). Of a cloud, or fused: "yaw", counter-clockwise
     about the up axis, from the frame's own level axes."""

@@ -110,6 +110,12 @@ def _no_format(path: Path, reasons: list[str]) -> SceneError:
             where=path,
             fix=f"run structure from motion again: ovseg3d prepare {path / 'images'} OUT",
         )
+    if (path / "config.json").is_file() and (path / "scene_transform.json").is_file():
+        return SceneError(
+            "This folder is a run, not a capture",
+            where=path,
+            fix=f"the capture that it was trained on; to train on: ovseg3d train {path} --resume",
+        )
     # ns-process-data knows these exports of phone apps.
     for mark, kind in (("keyframes", "polycam"), ("metadata", "record3d")):
         if (path / mark).exists() and ((path / "keyframes").is_dir() or (path / "rgb").is_dir()):
