@@ -125,7 +125,7 @@ class Naming:
         if "ours" not in self.projections:
             raise ConfigError("Other projections are measured beside ours", where="--projections", fix="add ours")
         rng = np.random.default_rng(self.seed)
-        real, made = self.real(rng, self.points), self._procedural(rng)
+        real, made = self.real(rng, self.points), self.procedural_shapes(rng)
         see = {name: PROJECTIONS[name] for name in self.projections}
         pictures = {p: {d.name: [see[p](x) for x in d.points] for d in (real, made)} for p in see}
         tuned = ShapeNamer()
@@ -148,10 +148,15 @@ class Naming:
             self._draw(tuned, real, ours, pictures["ours"][real.name])
 
     def _draw(self, namer: ShapeNamer, data: Data, stems: list[torch.Tensor], seen: list[np.ndarray]) -> None:
-        """Which names are mixed up, and what the names with most shapes find: not chosen by how well they do."""
+        """Which names are mixed up (of known categories, where there are such), and what the names with most shapes
+        find: not chosen by how well they do."""
         vectors, words = mean_vectors(namer, stems), name_vectors(namer, data.classes, False)
         named, scores = namer.logits(vectors, words).argmax(1), vectors @ words.T
-        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, named, data.classes)
+        known = data.known() if data.known().any() else np.ones(len(named), bool)
+        label, share = data.label[known], (named == data.label)[known].mean()
+        title = f"{len(label)} {data.name} shapes of {len(np.unique(label))} categories, {len(words)} names: "
+        title += f"{100 * share:.0f} % right"
+        draw_confusion(self.output / "confusion.png", title, label, named[known], data.classes)
         count = np.bincount(data.label, minlength=len(data.classes))
         asked = np.sort(np.argsort(-count, kind="stable")[: min(SHEET_TEXTS, (count > 0).sum())])
         names, views = [data.classes[k] for k in data.label], np.stack([views[SHEET_VIEW] for views in seen])
@@ -170,7 +175,8 @@ class Naming:
         clouds = [points[k][rng.permutation(points.shape[1])[:count]] for k in chosen]
         return Data("real", clouds, np.array([classes.index(category[k]) for k in chosen]), classes)
 
-    def _procedural(self, rng: np.random.Generator) -> Data:
+    def procedural_shapes(self, rng: np.random.Generator) -> Data:
+        """Shapes of all kinds in held-out styles."""
         kinds = tuple(KINDS)
         label = np.repeat(np.arange(len(kinds)), self.procedural)
         label = label[np.sort(rng.permutation(len(label))[: self.limit])]
@@ -252,7 +258,7 @@ class Naming:
                 for way, up in (("z", np.array([0, 0, 1.0])), ("auto", found)):
                     if up.tobytes() not in seen:
                         vector = tuned.embed(points @ turn_up(up).T)
-                        seen[up.tobytes()] = bool((names @ vector).argmax() == real.label[k])
+                        seen[up.tobytes()] = bool(tuned.logits(vector[None], names).argmax() == real.label[k])
                     right.setdefault(f"{name}, {way}", []).append(seen[up.tobytes()])
         told = np.array(right[f"{UPRIGHT}, z"])
         found = {"top1": {k: bootstrap(np.array(v)) for k, v in right.items()}, "shapes": len(chosen)}

@@ -79,7 +79,9 @@ class Train:
     """Largest learning rate, of a one-cycle schedule."""
     seed: int = 0
     without: int = 0
-    """Leave out so many kinds, drawn by the seed; writes OUTPUT/tuned_without.safetensors."""
+    """Leave out so many kinds; writes OUTPUT/tuned_without.safetensors."""
+    part: int = 0
+    """Which kinds are left out: the first so many of a fixed random order, or from 1 those that follow."""
     background: int = SHAPES
     """Shapes of no kind that tell the names' priors, see `naming_background`."""
     accumulate: int = 1
@@ -94,6 +96,8 @@ class Train:
         """Make the pairs, tune, and write the weights."""
         if not 0 <= self.without < len(KINDS):
             raise ConfigError(f"--without must be from 0 to {len(KINDS) - 1}", fix="--without 14")
+        if self.part < 0 or self.part * self.without >= len(KINDS):
+            raise ConfigError(f"--part {self.part} leaves out no kind", fix="--part 0")
         if min(self.shapes, self.views, self.steps, self.background) < 1:
             raise ConfigError("--shapes, --views, --steps and --background must be at least 1", fix="leave them out")
         with join(str(resolve_device(self.device)), self.accumulate) as world:
@@ -105,7 +109,8 @@ class Train:
         tower = AlignedTower(encoder)
         started = time.monotonic()
         pairs = self._pairs(tower, world)
-        left_out = sorted(np.random.default_rng(self.seed).permutation(len(KINDS))[: self.without].tolist())
+        order = np.random.default_rng(0).permutation(len(KINDS))
+        left_out = sorted(order[self.part * self.without : (self.part + 1) * self.without].tolist())
         kept = self._filtered(tower, pairs, left_out)
         if not len(kept):
             raise ConfigError(
