@@ -169,7 +169,7 @@ class Naming:
             if not {"points", "category"} <= set(file.files):
                 raise ShapeError("The shapes have no arrays 'points' and 'category'", where=self.shapes)
             points, category = file["points"].astype(float), file["category"]
-        category = np.array([SPELLED.get(name, name).replace("_", " ") for name in category.tolist()])
+        category = np.array([SPELLED.get(name, name).replace("_", " ") for name in map(str, category)])
         classes = tuple(sorted(set(category.tolist())))
         chosen = np.sort(rng.permutation(len(points))[: self.limit])
         clouds = [points[k][rng.permutation(points.shape[1])[:count]] for k in chosen]
@@ -398,7 +398,7 @@ def sheet(path: Path, data: Data, pictures: dict[str, Any], shapes: int = 6, sid
     rows = []
     for k in first[:: max(1, len(first) // shapes)][:shapes]:
         cells = []
-        for projection in PROJECTIONS:
+        for projection in pictures:
             for view in pictures[projection][data.name][k][[0, 2, 4]]:
                 grey = Image.fromarray((view * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BOX)
                 cells.append(np.pad(np.asarray(grey), 4, constant_values=255))
