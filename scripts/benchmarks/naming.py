@@ -127,10 +127,11 @@ class Naming:
         rng = np.random.default_rng(self.seed)
         real, made = self.real(rng, self.points), self.procedural_shapes(rng)
         see = {name: PROJECTIONS[name] for name in self.projections}
-        pictures = {p: {d.name: [see[p](x) for x in d.points] for d in (real, made)} for p in see}
+        seen = (real, made) if set(self.parts) - {"denser", "up"} else ()
+        pictures = {p: {d.name: [see[p](x) for x in d.points] for d in seen} for p in see}
         tuned = ShapeNamer()
-        stems = {p: {n: [stem(tuned, x) for x in seen] for n, seen in of.items()} for p, of in pictures.items()}
-        ours = stems["ours"][real.name]
+        stems = {p: {n: [stem(tuned, x) for x in views] for n, views in of.items()} for p, of in pictures.items()}
+        ours = stems["ours"].get(real.name, [])
         found: dict[str, Any] = {"points": self.points, "shapes": {d.name: len(d.label) for d in (real, made)}}
         measures = {
             "table": lambda: self._table(tuned, (real, made), stems),
