@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ovseg3d.datasets import NamedShape, ShapeProtocol
 from ovseg3d.engine import Event, Report, ignore
@@ -92,10 +92,12 @@ def few_shot_curve(
     draws: int,
     rng: np.random.Generator,
     log_prior: Float[np.ndarray, " classes"] | None = None,
+    pool: Bool[np.ndarray, " shapes"] | None = None,
 ) -> dict[str, dict[int, float]]:
     """Top-1 by method and number of labelled shapes of each class, the mean over draws; measured on the other shapes.
 
-    Methods: "zero-shot" (0 is on all shapes), "logistic" (OpenDlign's), "cached" (see `heads.naming.few_shots`).
+    Methods: "zero-shot" (0 is on all shapes that are ever named), "logistic" (OpenDlign's), "cached" (see
+    `heads.naming.few_shots`).
 
     Args:
         views: unit vectors of views.
@@ -106,15 +108,19 @@ def few_shot_curve(
         draws: how often they are drawn.
         rng: draws them.
         log_prior: of the names, as `ShapeNamer.log_prior` gives it; None: all are alike.
+        pool: shapes that may be labelled, of which none is named; None: every shape may be.
     """
+    asked = np.ones(len(labels), bool) if pool is None else ~pool
+    given = np.ones(len(labels), bool) if pool is None else pool
     means = views.mean(1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     text = means @ names.T * logit_scale - (0.0 if log_prior is None else log_prior)
-    found: dict[str, dict[int, list[float]]] = {"zero-shot": {0: [float((text.argmax(1) == labels).mean())]}}
+    found: dict[str, dict[int, list[float]]] = {"zero-shot": {0: [float((text.argmax(1) == labels)[asked].mean())]}}
     for count in shots:
         for _ in range(draws):
-            own = np.concatenate([rng.permutation(np.flatnonzero(labels == k))[:count] for k in range(len(names))])
-            rest = np.setdiff1d(np.arange(len(labels)), own)
+            of = [np.flatnonzero(given & (labels == k)) for k in range(len(names))]
+            own = np.concatenate([rng.permutation(shapes)[:count] for shapes in of])
+            rest = np.setdiff1d(np.flatnonzero(asked), own)
             regressed = logistic(views[own], labels[own], len(names), views[rest])
             helped = cached(text[rest], means[own], labels[own], means[rest], text[own])
             for method, logits in (("zero-shot", text[rest]), ("logistic", regressed), ("cached", helped)):

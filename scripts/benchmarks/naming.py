@@ -125,12 +125,13 @@ class Naming:
         if "ours" not in self.projections:
             raise ConfigError("Other projections are measured beside ours", where="--projections", fix="add ours")
         rng = np.random.default_rng(self.seed)
-        real, made = self.real(rng, self.points), self._procedural(rng)
+        real, made = self.real(rng, self.points), self.procedural_shapes(rng)
         see = {name: PROJECTIONS[name] for name in self.projections}
-        pictures = {p: {d.name: [see[p](x) for x in d.points] for d in (real, made)} for p in see}
+        seen = (real, made) if set(self.parts) - {"denser", "up"} else ()
+        pictures = {p: {d.name: [see[p](x) for x in d.points] for d in seen} for p in see}
         tuned = ShapeNamer()
-        stems = {p: {n: [stem(tuned, x) for x in seen] for n, seen in of.items()} for p, of in pictures.items()}
-        ours = stems["ours"][real.name]
+        stems = {p: {n: [stem(tuned, x) for x in views] for n, views in of.items()} for p, of in pictures.items()}
+        ours = stems["ours"].get(real.name, [])
         found: dict[str, Any] = {"points": self.points, "shapes": {d.name: len(d.label) for d in (real, made)}}
         measures = {
             "table": lambda: self._table(tuned, (real, made), stems),
@@ -148,10 +149,15 @@ class Naming:
             self._draw(tuned, real, ours, pictures["ours"][real.name])
 
     def _draw(self, namer: ShapeNamer, data: Data, stems: list[torch.Tensor], seen: list[np.ndarray]) -> None:
-        """Which names are mixed up, and what the names with most shapes find: not chosen by how well they do."""
+        """Which names are mixed up (of known categories, where there are such), and what the names with most shapes
+        find: not chosen by how well they do."""
         vectors, words = mean_vectors(namer, stems), name_vectors(namer, data.classes, False)
         named, scores = namer.logits(vectors, words).argmax(1), vectors @ words.T
-        draw_confusion(self.output / "confusion.png", f"{data.name} shapes", data.label, named, data.classes)
+        known = data.known() if data.known().any() else np.ones(len(named), bool)
+        label, share = data.label[known], (named == data.label)[known].mean()
+        title = f"{len(label)} {data.name} shapes of {len(np.unique(label))} categories, {len(words)} names: "
+        title += f"{100 * share:.0f} % right"
+        draw_confusion(self.output / "confusion.png", title, label, named[known], data.classes)
         count = np.bincount(data.label, minlength=len(data.classes))
         asked = np.sort(np.argsort(-count, kind="stable")[: min(SHEET_TEXTS, (count > 0).sum())])
         names, views = [data.classes[k] for k in data.label], np.stack([views[SHEET_VIEW] for views in seen])
@@ -164,13 +170,14 @@ class Naming:
             if not {"points", "category"} <= set(file.files):
                 raise ShapeError("The shapes have no arrays 'points' and 'category'", where=self.shapes)
             points, category = file["points"].astype(float), file["category"]
-        category = np.array([SPELLED.get(name, name).replace("_", " ") for name in category.tolist()])
+        category = np.array([SPELLED.get(name, name).replace("_", " ") for name in map(str, category)])
         classes = tuple(sorted(set(category.tolist())))
         chosen = np.sort(rng.permutation(len(points))[: self.limit])
         clouds = [points[k][rng.permutation(points.shape[1])[:count]] for k in chosen]
         return Data("real", clouds, np.array([classes.index(category[k]) for k in chosen]), classes)
 
-    def _procedural(self, rng: np.random.Generator) -> Data:
+    def procedural_shapes(self, rng: np.random.Generator) -> Data:
+        """Shapes of all kinds in held-out styles."""
         kinds = tuple(KINDS)
         label = np.repeat(np.arange(len(kinds)), self.procedural)
         label = label[np.sort(rng.permutation(len(label))[: self.limit])]
@@ -252,7 +259,7 @@ class Naming:
                 for way, up in (("z", np.array([0, 0, 1.0])), ("auto", found)):
                     if up.tobytes() not in seen:
                         vector = tuned.embed(points @ turn_up(up).T)
-                        seen[up.tobytes()] = bool((names @ vector).argmax() == real.label[k])
+                        seen[up.tobytes()] = bool(tuned.logits(vector[None], names).argmax() == real.label[k])
                     right.setdefault(f"{name}, {way}", []).append(seen[up.tobytes()])
         told = np.array(right[f"{UPRIGHT}, z"])
         found = {"top1": {k: bootstrap(np.array(v)) for k, v in right.items()}, "shapes": len(chosen)}
@@ -392,7 +399,7 @@ def sheet(path: Path, data: Data, pictures: dict[str, Any], shapes: int = 6, sid
     rows = []
     for k in first[:: max(1, len(first) // shapes)][:shapes]:
         cells = []
-        for projection in PROJECTIONS:
+        for projection in pictures:
             for view in pictures[projection][data.name][k][[0, 2, 4]]:
                 grey = Image.fromarray((view * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BOX)
                 cells.append(np.pad(np.asarray(grey), 4, constant_values=255))

@@ -1,25 +1,31 @@
 """What single parts of naming earn, beside the tables of `scripts.benchmarks.naming`.
 
     python -m scripts.benchmarks.naming_parts --shapes shapes.npz
-    python -m scripts.benchmarks.naming_parts --rows left-out --without outputs/naming/tuned_without.safetensors
+    python -m scripts.benchmarks.naming_parts --rows left-out --weights outputs/naming/tuned_without.safetensors
+    python -m scripts.benchmarks.naming_parts --rows seeds --shapes shapes.npz --weights a/tuned.safetensors ...
 
 Rows:
 
     templates      top-1 on the real shapes of each depth template by itself, and of all
     view-weights   views weighted by how sure they are, or by how far they agree, instead of evenly; no label is used
-    few-shots      the few-shot curve to 16 labelled shapes, on procedural kinds in held-out styles
-    left-out       the tower that was tuned without some kinds, on these kinds alone, against the frozen one; both also
+    few-shots      the few-shot curve to 16 labelled shapes of each procedural kind, which are in styles that training
+                   saw; shapes in held-out styles are named
+    left-out       the towers that were tuned without some kinds, on these kinds alone, against the frozen one; all also
                    less the priors of names; and textured pictures of the same views, which tuning aims at
+    seeds          several tuned towers on the shapes of the table of `scripts.benchmarks.naming`
 
-The tuned tower of the package, but for the last row. Intervals are 95 % of a bootstrap over shapes.
+The tuned tower of the package, but for the last two rows, which take `--weights`. Intervals are 95 % of a bootstrap
+over shapes, those of several weights 95 % by Student's t over the weights.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import t as student
 
 from ovseg3d.errors import ConfigError, ShapeError
 from ovseg3d.evaluate.metrics.naming import bootstrap
@@ -29,13 +35,14 @@ from ovseg3d.heads.naming import ShapeNamer, depth_templates, orbit, relief
 from ovseg3d.heads.naming.background import TOWERS
 from ovseg3d.heads.naming.naming import Towers
 from ovseg3d.heads.naming.prompts import class_vectors
+from ovseg3d.synth.holdout import SEEN, pick
 from ovseg3d.synth.kinds import KINDS
-from scripts.benchmarks.naming import Data, Naming, embed, name_vectors, percent, stem
+from scripts.benchmarks.naming import Data, Naming, Row, by_share, embed, name_vectors, percent, shares_right, stem
 from scripts.start import start
-from scripts.training.naming_pairs import Shape, held_out_shape, picture
+from scripts.training.naming_pairs import Shape, held_out_shape, picture, procedural_shape
 
-ROWS = ("templates", "view-weights", "few-shots", "left-out")
-SHOTS, DRAWS = (1, 2, 4, 8, 16), 10
+ROWS = ("templates", "view-weights", "few-shots", "left-out", "seeds")
+SHOTS, DRAWS = (1, 2, 4, 8, 16), 20
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,18 @@ class NamingParts:
 
     rows: tuple[str, ...] = ROWS[:3]
     shapes: Path | None = None
-    """The real shapes, for templates and view-weights; as for `scripts.benchmarks.naming`."""
-    without: Path | None = None
-    """Weights tuned without some kinds, with their card beside them, for left-out."""
+    """The real shapes, for templates, view-weights and seeds; as for `scripts.benchmarks.naming`."""
+    weights: tuple[Path, ...] = ()
+    """For left-out, weights tuned without the same kinds, with their card beside them; for seeds, any."""
     points: int = 2048
     limit: int | None = None
     """Measure so many real shapes only, drawn at random."""
-    kinds: int = 12
+    kinds: int = 20
     """Procedural kinds of the few-shot curve, drawn at random."""
-    each: int = 24
-    """Procedural shapes of each kind."""
+    each: int = 12
+    """Procedural shapes of each kind that are named."""
+    labelled: int = 16
+    """Procedural shapes of each kind that labelled ones are drawn from."""
     seed: int = 0
 
     def main(self) -> None:
@@ -62,9 +71,12 @@ class NamingParts:
         if unknown := set(self.rows) - set(ROWS):
             raise ConfigError(f"There is no row {min(unknown)!r}", where="--rows", fix=f"use {', '.join(ROWS)}")
         namer = ShapeNamer()
+        if {"templates", "view-weights", "seeds"} & set(self.rows) and self.shapes is None:
+            raise ConfigError("These rows need the real shapes", fix="--shapes shapes.npz")
+        if {"left-out", "seeds"} & set(self.rows) and not self.weights:
+            raise ConfigError("These rows need tuned weights", fix="--weights outputs/naming/tuned_without.safetensors")
         if {"templates", "view-weights"} & set(self.rows):
-            if self.shapes is None:
-                raise ConfigError("These rows need the real shapes", fix="--shapes shapes.npz")
+            assert self.shapes is not None
             data = replace(Naming(self.shapes), limit=self.limit).real(np.random.default_rng(self.seed), self.points)
             views = view_vectors(namer, data.points)[0.5]
             if "templates" in self.rows:
@@ -75,49 +87,97 @@ class NamingParts:
             self._few_shots(namer)
         if "left-out" in self.rows:
             self._left_out()
+        if "seeds" in self.rows:
+            self._seeds()
 
     def _few_shots(self, namer: ShapeNamer) -> None:
         rng = np.random.default_rng([self.seed, 1])
-        data = self._procedural(rng, sorted(rng.permutation(len(KINDS))[: self.kinds].tolist()))
-        views, names = view_vectors(namer, data.points)[0.5], name_vectors(namer, data.classes, False)
-        scale, shots = namer.encoder.logit_scale, [count for count in SHOTS if count < self.each]
-        prior = namer.log_prior(names)
+        kinds = [list(KINDS)[k] for k in np.sort(rng.permutation(len(KINDS))[: self.kinds])]
+        pool = [
+            procedural_shape(kind, pick(rng, SEEN.styles[kind]), rng, self.points)
+            for kind in kinds
+            for _ in range(self.labelled)
+        ]
+        named = [held_out_shape(rng, kind, self.points) for kind in kinds for _ in range(self.each)]
+        label = np.array([kinds.index(shape.kind) for shape in (*pool, *named)])
+        views = view_vectors(namer, [shape.points for shape in (*pool, *named)])[0.5]
+        names, scale = name_vectors(namer, kinds, False), namer.encoder.logit_scale
         found = few_shot_curve(
-            views, data.label, names, logit_scale=scale, shots=shots, draws=DRAWS, rng=rng, log_prior=prior
+            views,
+            label,
+            names,
+            logit_scale=scale,
+            shots=[count for count in SHOTS if count <= self.labelled],
+            draws=DRAWS,
+            rng=rng,
+            log_prior=namer.log_prior(names),
+            pool=np.arange(len(label)) < len(pool),
         )
         for method, row in found.items():
-            print(
-                f"few shots, {len(data.classes)} kinds, {method}: " + ", ".join(f"{k}: {v:.1%}" for k, v in row.items())
-            )
+            print(f"few shots, {len(kinds)} kinds, {method}: " + ", ".join(f"{k}: {v:.1%}" for k, v in row.items()))
 
     def _left_out(self) -> None:
-        if self.without is None:
-            raise ConfigError("This row needs tuned weights", fix="--without outputs/naming/tuned_without.safetensors")
-        kinds = read_json(self.without.with_suffix(".json"), ShapeError)["left_out"]
+        left_out = [read_json(path.with_suffix(".json"), ShapeError)["left_out"] for path in self.weights]
+        if any(kinds != left_out[0] for kinds in left_out):
+            raise ConfigError("The weights were tuned without different kinds", fix="measure them one after another")
         rng = np.random.default_rng([self.seed, 2])
-        shapes = [held_out_shape(rng, kind, self.points) for kind in kinds for _ in range(self.each)]
+        shapes = [held_out_shape(rng, kind, self.points) for kind in left_out[0] for _ in range(self.each)]
         label = np.array([list(KINDS).index(shape.kind) for shape in shapes])
-        namer = ShapeNamer(weights=self.without)
-        names, scale = name_vectors(namer, tuple(KINDS), False), namer.encoder.logit_scale
-        views = view_vectors(namer, [shape.points for shape in shapes])
-        right: dict[str, np.ndarray] = {}
+        first = ShapeNamer(weights=self.weights[0])
+        names, scale = name_vectors(first, tuple(KINDS), False), first.encoder.logit_scale
+        stems = [stem(first, relief(shape.points)) for shape in shapes]
+        rows: dict[str, list[np.ndarray]] = {}
         towers: tuple[Towers, Towers] = ("frozen", "tuned")
-        for tower in towers:
-            logits = scale * normalised(views[TOWERS[tower]].mean(1)) @ names.T
-            right[tower] = logits.argmax(1) == label
-            right[f"{tower}, less priors"] = (logits - namer.log_prior(names, tower)).argmax(1) == label
-        seen = np.stack([pictures(namer, shape, rng) for shape in shapes])
-        right["pictures of the same views, frozen"] = (seen @ names.T).argmax(1) == label
-        print(f"left out: {len(kinds)} kinds, {len(label)} shapes, of {len(KINDS)} names; chance {1 / len(KINDS):.1%}")
-        for row, own in right.items():
-            better = bootstrap(own.astype(float) - right["frozen"])
-            print(f"{row}: {percent(bootstrap(own))}; minus frozen {percent(better)}")
+        for path in self.weights:
+            namer = ShapeNamer(weights=path)
+            for tower in towers:
+                views = np.stack([embed(namer, one, TOWERS[tower]) for one in stems])
+                logits = scale * normalised(views.mean(1)) @ names.T
+                rows.setdefault(tower, []).append(logits.argmax(1) == label)
+                less = (logits - namer.log_prior(names, tower)).argmax(1) == label
+                rows.setdefault(f"{tower}, less priors", []).append(less)
+        seen = np.stack([pictures(first, shape, rng) for shape in shapes])
+        rows["pictures of the same views, frozen"] = [(seen @ names.T).argmax(1) == label]
+        print(
+            f"left out: {len(left_out[0])} kinds, {len(label)} shapes, of {len(KINDS)} names; "
+            f"chance {1 / len(KINDS):.1%}"
+        )
+        for row, of in rows.items():
+            for own, frozen in zip(of, rows["frozen"]):
+                better = bootstrap(own.astype(float) - frozen)
+                print(f"{row}: {percent(bootstrap(own))}; minus frozen {percent(better)}")
+            if len(of) > 1:
+                print(f"{row}, over {len(of)} weights: {percent(over_seeds([own.mean() for own in of]))}")
 
-    def _procedural(self, rng: np.random.Generator, kinds: list[int]) -> Data:
-        """Shapes in held-out styles."""
-        names = tuple(list(KINDS)[k] for k in kinds)
-        label = np.repeat(np.arange(len(names)), self.each)
-        return Data("held-out styles", [held_out_shape(rng, names[k], self.points).points for k in label], label, names)
+    def _seeds(self) -> None:
+        """Top-1 of each of the weights on the shapes of the benchmark's table, and the mean over them."""
+        assert self.shapes is not None
+        rng = np.random.default_rng(self.seed)
+        benchmark = Naming(self.shapes, limit=self.limit)
+        data = benchmark.real(rng, self.points), benchmark.procedural_shapes(rng)
+        first = ShapeNamer(weights=self.weights[0])
+        stems = {d.name: [stem(first, relief(points)) for points in d.points] for d in data}
+        found: dict[str, list[float]] = {}
+        for path in self.weights:
+            namer = ShapeNamer(weights=path)
+            rows = Row("ours", "tuned", namer), Row("ours", "tuned, less priors", namer, priors="tuned")
+            for d in data:
+                views = by_share(namer, stems[d.name])
+                for row in rows:
+                    for group, share in shares_right(d, row.right(views, d), ()).items():
+                        found.setdefault(f"{row.tower}; {group}", []).append(share[0])
+        for row, of in found.items():
+            print(f"{row}: {', '.join(f'{one:.1%}' for one in of)}; mean {percent(over_seeds(of))}")
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of results of several seeds, and its 95 % interval by Student's t; of one seed the interval is
+    infinite."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return mean, -np.inf, np.inf
+    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return mean, mean - half, mean + half
 
 
 def normalised(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:

@@ -16,9 +16,10 @@ def draw_confusion(
     named: Int[np.ndarray, " shapes"],
     classes: Sequence[str],
 ) -> None:
-    """A matrix of counts, true classes as rows and names as columns; the darker, the larger the share of its row.
+    """A matrix of shares in percent of each row, true classes as rows and names as columns.
 
-    Rows are the classes that have shapes. Columns are these, and after a line the other names that shapes got.
+    Rows are the classes that have shapes. Columns are these, and after a line the other names that shapes got, those
+    of most shapes first.
 
     Args:
         path: the PNG file.
@@ -31,31 +32,32 @@ def draw_confusion(
     from matplotlib.patches import Rectangle
 
     rows = np.unique(labels)
-    columns = np.concatenate([rows, np.setdiff1d(named, rows)])
+    others, times = np.unique(named[~np.isin(named, rows)], return_counts=True)
+    columns = np.concatenate([rows, others[np.argsort(-times, kind="stable")]])
     counts = np.array([[((labels == row) & (named == column)).sum() for column in columns] for row in rows], float)
     shares = counts / counts.sum(1, keepdims=True)
-    figure = Figure(figsize=(2.2 + 0.2 * len(columns), 2.0 + 0.2 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.4 + 0.32 * len(columns), 2.2 + 0.32 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=6, color=colour)
+        axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=8, color=colour)
     for k in range(len(rows)):
         axes.add_patch(
-            Rectangle((k - 0.5, k - 0.5), 1, 1, fill=False, edgecolor=RIGHT, linewidth=0.8, clip_on=False, zorder=4)
+            Rectangle((k - 0.5, k - 0.5), 1, 1, fill=False, edgecolor=RIGHT, linewidth=1.2, clip_on=False, zorder=4)
         )
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#e4e4e4", linewidth=0.5)
     axes.tick_params(which="both", length=0)
     if len(columns) > len(rows):
-        axes.axvline(len(rows) - 0.5, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(columns)), [str(classes[k]) for k in columns], rotation=90, fontsize=7)
+        axes.axvline(len(rows) - 0.5, color="black", linewidth=1.0)
+    axes.set_xticks(range(len(columns)), [str(classes[k]) for k in columns], rotation=90, fontsize=9)
     named_rows = [f"{classes[k]} ({int(total)})" for k, total in zip(rows.tolist(), counts.sum(1))]
-    axes.set_yticks(range(len(rows)), named_rows, fontsize=7)
-    axes.set_xlabel("named as", fontsize=9)
-    axes.set_ylabel("true class (shapes)", fontsize=9)
-    axes.set_title(f"{title}: {100 * (labels == named).mean():.0f} % right", fontsize=10)
+    axes.set_yticks(range(len(rows)), named_rows, fontsize=9)
+    axes.set_xlabel("named as (% of the row)", fontsize=10)
+    axes.set_ylabel("true class (shapes)", fontsize=10)
+    axes.set_title(title, fontsize=11)
     _save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
     python -m scripts.training.train_naming --output outputs/naming                 # the built-in CLIP, all kinds
     python -m scripts.training.train_naming --output outputs/naming --without 14    # and one that never saw 14 kinds
+    python -m scripts.training.train_naming --output outputs/naming --without 14 --part 1    # 14 others, for trials
     python -m scripts.training.train_naming --output outputs/b16 --clip ViT-B-16:laion2b_s34b_b88k --device cuda
 
 Pairs (`naming_pairs`) are made once and kept in OUTPUT/pairs.npz. The objective is OpenDlign's (Mao et al. 2024,
@@ -47,7 +48,7 @@ from scripts.training.naming_generated import DIFFUSION, Generator
 from scripts.training.naming_pairs import PICTURE_SIZE, RELIEF_SIZE, picture, random_views, seen_shape
 
 KEPT_RANK = 5
-RECIPE = ("shapes", "views", "steps", "rate", "seed", "background", "control")
+RECIPE = ("shapes", "views", "steps", "rate", "seed", "pairs_seed", "background", "control")
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,13 @@ class Train:
     rate: float = 3e-4
     """Largest learning rate, of a one-cycle schedule."""
     seed: int = 0
+    """Draws batches and the shapes of no kind."""
+    pairs_seed: int = 0
+    """Draws the pairs."""
     without: int = 0
-    """Leave out so many kinds, drawn by the seed; writes OUTPUT/tuned_without.safetensors."""
+    """Leave out so many kinds; writes OUTPUT/tuned_without.safetensors."""
+    part: int = 0
+    """Which kinds are left out: the first so many of a fixed random order, or from 1 those that follow."""
     background: int = SHAPES
     """Shapes of no kind that tell the names' priors, see `naming_background`."""
     accumulate: int = 1
@@ -94,6 +100,8 @@ class Train:
         """Make the pairs, tune, and write the weights."""
         if not 0 <= self.without < len(KINDS):
             raise ConfigError(f"--without must be from 0 to {len(KINDS) - 1}", fix="--without 14")
+        if self.part < 0 or self.part * self.without >= len(KINDS):
+            raise ConfigError(f"--part {self.part} leaves out no kind", fix="--part 0")
         if min(self.shapes, self.views, self.steps, self.background) < 1:
             raise ConfigError("--shapes, --views, --steps and --background must be at least 1", fix="leave them out")
         with join(str(resolve_device(self.device)), self.accumulate) as world:
@@ -105,7 +113,8 @@ class Train:
         tower = AlignedTower(encoder)
         started = time.monotonic()
         pairs = self._pairs(tower, world)
-        left_out = sorted(np.random.default_rng(self.seed).permutation(len(KINDS))[: self.without].tolist())
+        order = np.random.default_rng(0).permutation(len(KINDS))
+        left_out = sorted(order[self.part * self.without : (self.part + 1) * self.without].tolist())
         kept = self._filtered(tower, pairs, left_out)
         if not len(kept):
             raise ConfigError(
@@ -142,7 +151,7 @@ class Train:
     def _pairs(self, tower: AlignedTower, world: World) -> Pairs:
         path = self.output / "pairs.npz"
         generated = None if self.control is None else [self.control, self.diffusion]
-        facts = json.dumps([tower.encoder.weight_hash, self.shapes, self.views, self.seed, generated])
+        facts = json.dumps([tower.encoder.weight_hash, self.shapes, self.views, self.pairs_seed, generated])
         if not world.any(path.is_file()):
             made = world.gather_list(self._make(tower, world))
             if world.first:
@@ -161,7 +170,7 @@ class Train:
         if self.control is not None:
             generator = Generator(self.output / "pictures", self.control, self.diffusion, world.device)
         for index in range(count)[world.own(count)]:
-            rng = np.random.default_rng([self.seed, index])
+            rng = np.random.default_rng([self.pairs_seed, index])
             kind = index % len(KINDS)
             shape, turns = seen_shape(rng, [list(KINDS)[kind]]), random_views(rng, self.views)
             grey = torch.from_numpy(relief(shape.points, turns, max(RELIEF_SIZE, side)))[:, None]

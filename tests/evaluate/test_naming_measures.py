@@ -70,3 +70,13 @@ def test_few_shots_of_clear_classes() -> None:
     assert set(found) == {"zero-shot", "logistic", "cached"} and set(found["zero-shot"]) == {0, 1, 2}
     assert found["logistic"] == {1: 1.0, 2: 1.0} == found["cached"]
     assert found["zero-shot"][0] < 0.8
+
+
+def test_few_shots_are_drawn_from_a_pool_and_the_others_are_named() -> None:
+    """Names are right of the pool alone; labelled shapes of the pool tell nothing of the others' swapped classes."""
+    labels = np.tile(np.repeat(np.arange(2), 3), 2)
+    pool = np.arange(12) < 6
+    views = np.eye(2)[np.where(pool, labels, 1 - labels)][:, None]
+    rng = np.random.default_rng(0)
+    found = few_shot_curve(views, labels, np.eye(2), logit_scale=30.0, shots=(3,), draws=1, rng=rng, pool=pool)
+    assert found == {"zero-shot": {0: 0.0, 3: 0.0}, "logistic": {3: 0.0}, "cached": {3: 0.0}}

@@ -15,7 +15,7 @@ from ovseg3d.files import read_json, write_json
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from scripts.benchmarks import naming as script
 from scripts.benchmarks import naming_rooms
-from scripts.benchmarks.naming_parts import ROWS, NamingParts
+from scripts.benchmarks.naming_parts import ROWS, NamingParts, over_seeds
 from scripts.training.naming_pairs import held_out_shape, picture, random_views, seen_shape
 
 
@@ -84,8 +84,10 @@ def test_parts_are_measured_by_themselves(tmp_path: Path, capsys: pytest.Capture
     np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "chair"]))
     shutil.copy(BUILTIN_WEIGHTS, tmp_path / "tuned.safetensors")
     write_json(tmp_path / "tuned.json", {"left_out": ["mug"]})
-    NamingParts(ROWS, tmp_path / "shapes.npz", tmp_path / "tuned.safetensors", points=200, kinds=2, each=3).main()
+    weights = (tmp_path / "tuned.safetensors",) * 2
+    NamingParts(ROWS, tmp_path / "shapes.npz", weights, points=200, kinds=2, each=3, labelled=2, limit=2).main()
     shown = capsys.readouterr().out
+    assert "tuned, over 2 weights: " in shown and "tuned, less priors; real: " in shown
     assert "template 'a {}': " in shown and "sure minus even" in shown
     assert "few shots, 2 kinds, cached: 1: " in shown and "2: " in shown
     assert "left out: 1 kinds, 3 shapes, of 54 names" in shown and "pictures of the same views, frozen: " in shown
@@ -93,6 +95,16 @@ def test_parts_are_measured_by_themselves(tmp_path: Path, capsys: pytest.Capture
         NamingParts(("shots",)).main()
     with pytest.raises(ConfigError, match="real shapes"):
         NamingParts(("templates",)).main()
+    with pytest.raises(ConfigError, match="tuned weights"):
+        NamingParts(("left-out",)).main()
+    write_json(tmp_path / "other.json", {"left_out": ["chair"]})
+    with pytest.raises(ConfigError, match="different kinds"):
+        NamingParts(("left-out",), weights=(weights[0], tmp_path / "other.safetensors")).main()
+
+
+def test_intervals_over_seeds_are_students() -> None:
+    assert over_seeds([0.4, 0.5, 0.6]) == pytest.approx((0.5, 0.5 - 0.2484, 0.5 + 0.2484), abs=1e-4)
+    assert over_seeds([0.4]) == (0.4, -np.inf, np.inf)
 
 
 def test_rooms_compare_geometry_with_crops(

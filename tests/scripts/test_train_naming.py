@@ -101,7 +101,10 @@ def test_heaps_are_made_of_the_given_kinds_alone(monkeypatch: pytest.MonkeyPatch
     assert all(400 <= len(points) <= 10_000 for points in heaps)  # of the fewest, 60 % may be cut away
 
 
-@pytest.mark.parametrize(("flags", "words"), [({"without": 3}, "--without"), ({"steps": 0}, "--steps")])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [({"without": 3}, "--without"), ({"without": 2, "part": 2}, "--part"), ({"steps": 0}, "--steps")],
+)
 def test_wrong_numbers_are_refused(tmp_path: Path, flags: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Train(tmp_path, **flags).main()
