@@ -11,8 +11,7 @@ wrong: the score is multiplied by the root of their IoU. Labels count by that, a
 without a label are ignored. On rough clouds, such as scans, the head's own boxes are better (--boxes head).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,11 +19,8 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
-from ovseg3d.geometry import rotated_iou, rotated_nms
-from ovseg3d.heads.detection import Detection, Detector
+from ovseg3d.heads.detection import Detector, boxes_around_points
 from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.scene.clouds import PointCloud
 from scripts import ROOT
@@ -44,35 +40,9 @@ TRUSTED = 0.5
 """Score of a box around points from which a label counts fully."""
 PASSES = 4
 """Of the head, whose predictions are averaged. Labels are made once; two are nearly as good."""
-FEWEST_POINTS = 5
-"""Around fewer points there is no box, and the head's own counts."""
-MIN_SIDE = 0.01
-"""Of a box around points, metres."""
-MAX_OVERLAP = 0.1
-"""Largest IoU of two labels, as of two detections."""
 MAX_FOREGROUND = 0.3
 """Points without a box are the room's if the head gives them at most this probability of belonging to an object."""
 Boxes = Literal["points", "head"]
-
-
-def around_points(one: Detection, xyz: Float[np.ndarray, "points 3"]) -> Detection:
-    """A detection with the box around its own points, of the same yaw. Its score is multiplied by the root of both
-    boxes' IoU.
-
-    Args:
-        one: of an upright box.
-        xyz: the cloud, metres, z up.
-    """
-    if len(one.points) < FEWEST_POINTS:
-        return one
-    turn = Rotation.from_euler("z", one.yaw_rad or 0.0)
-    local = turn.inv().apply(xyz[one.points])
-    low, high = local.min(0), local.max(0)
-    x, y, z = turn.apply((low + high) / 2).tolist()
-    size = np.maximum(high - low, MIN_SIDE).tolist()
-    fitted = replace(one, center=(x, y, z), size=(size[0], size[1], size[2]))
-    agreement = float(rotated_iou(_rows([one]), _rows([fitted]))[0, 0])
-    return replace(fitted, score=one.score * agreement**0.5)
 
 
 def self_labelled(weights: Path, cloud: PointCloud, boxes: Boxes = "points") -> DetectionRoom:
@@ -88,13 +58,15 @@ def self_labelled(weights: Path, cloud: PointCloud, boxes: Boxes = "points") -> 
     """
     detector = _detector(weights, boxes)
     every, said = detector.detect(cloud), detector.segment(cloud)
-    found = _agreed(every, cloud.xyz.astype(np.float64)) if boxes == "points" else every
+    found = every
+    if boxes == "points":
+        found = [one for one in boxes_around_points(every, cloud.xyz) if one.score >= MIN_AGREED]
     instance = np.where(said.foreground > MAX_FOREGROUND, IGNORED, 0)
     for one in every:
         instance[one.points] = IGNORED
     for number, one in enumerate(found, start=1):
         instance[one.points] = number
-    rows = _rows(found)
+    rows = np.array([[*one.center, *one.size, one.yaw_rad or 0.0] for one in found]).reshape(-1, 7)
     ratio = rows[:, 3:5].max(1) / rows[:, 3:5].min(1)
     trust = np.array([one.score for one in found], np.float32)
     normal = estimate_normals(cloud.xyz) if cloud.normal is None else cloud.normal
@@ -117,18 +89,6 @@ def _detector(weights: Path, boxes: Boxes) -> Detector:
     if boxes == "head":
         return Detector(weights, min_score=MIN_SCORE)
     return Detector(weights, min_score=ALL_SCORES, passes=PASSES)
-
-
-def _agreed(found: Sequence[Detection], xyz: Float[np.ndarray, "points 3"]) -> list[Detection]:
-    """Detections with the boxes around their points, where these agree with the head's own; best first."""
-    fitted = [around_points(one, xyz) for one in found]
-    fitted = [one for one in fitted if one.score >= MIN_AGREED]
-    scores = np.array([one.score for one in fitted])
-    return [fitted[row] for row in rotated_nms(_rows(fitted), scores, MAX_OVERLAP)]
-
-
-def _rows(found: Sequence[Detection]) -> Float[np.ndarray, "boxes 7"]:
-    return np.array([[*one.center, *one.size, one.yaw_rad or 0.0] for one in found], np.float64).reshape(-1, 7)
 
 
 @dataclass(frozen=True)

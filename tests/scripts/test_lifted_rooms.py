@@ -24,7 +24,7 @@ from scripts.training.detection_rooms import IGNORED, load_detection_room, read_
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage, placed
 from scripts.training.lifted_photos import RoomPhotos, make_room_photos, read_room_photos, save_room_photos
 from scripts.training.lifted_rooms import LiftRecipe, LiftRooms, annotated_photos, label_photo, rendered_photo
-from scripts.training.self_labels import SelfLabels, around_points, self_labelled
+from scripts.training.self_labels import SelfLabels, self_labelled
 from scripts.training.train_detection import FIRST_SEED, TrainDetection
 
 SIDE, FOCAL = 120, 100.0
@@ -249,30 +249,6 @@ def test_a_step_on_lifted_rooms_alone(tmp_path: Path) -> None:
     assert all(np.isfinite(value) for value in stage.measure().values()) and "iou" in stage.measure()
 
 
-def detection(box: tuple[float, ...], points: np.ndarray, score: float = 0.5) -> Detection:
-    x, y, z, *size, yaw = box
-    return Detection(
-        (x, y, z), (size[0], size[1], size[2]), (1.0, 0.0, 0.0, 0.0), yaw, 2, None, score,
-        np.zeros(24), points, np.zeros(3),
-    )  # fmt: skip
-
-
-def test_a_label_is_the_box_around_points_and_counts_by_agreement() -> None:
-    rng = np.random.default_rng(0)
-    turn = Rotation.from_euler("z", 0.4)
-    inside = rng.uniform(-0.5, 0.5, (3000, 3)) * (2.0, 0.8, 0.6)
-    xyz = np.concatenate([[[9.0, 9.0, 9.0]], turn.apply(inside) + (1.0, 2.0, 0.3)])
-    points, true = np.arange(1, 3001), np.array([1.0, 2.0, 0.3, 2.0, 0.8, 0.6, 0.4])
-    fitted = around_points(detection((1.2, 2.0, 0.3, 1.6, 0.8, 0.6, 0.4), points), xyz)
-    assert fitted.yaw_rad is not None
-    assert np.allclose([*fitted.center, *fitted.size, fitted.yaw_rad], true, atol=0.01), "its points say it"
-    iou = rotated_iou(np.array([[1.2, 2.0, 0.3, 1.6, 0.8, 0.6, 0.4]]), true[None])[0, 0]
-    assert abs(fitted.score - 0.5 * iou**0.5) < 0.01
-    assert around_points(detection((1.0, 2.0, 0.3, 2.0, 0.8, 0.6, 0.4), points), xyz).score > 0.49
-    few = detection((1.2, 2.0, 0.3, 1.6, 0.8, 0.6, 0.4), points[:4])
-    assert around_points(few, xyz) == few
-
-
 def test_a_head_labels_clouds_without_their_labels(tmp_path: Path) -> None:
     room = load_detection_room(tmp_path / "rooms", FIRST_SEED + 4, points=30_000)
     path = tmp_path / "rooms" / f"{FIRST_SEED}.npz"
@@ -294,14 +270,18 @@ def test_a_head_labels_clouds_without_their_labels(tmp_path: Path) -> None:
     assert overlaps["points"] > overlaps["head"] + 0.05, "exact points show where objects end"
 
 
+def detection(center: tuple[float, float, float], points: np.ndarray) -> Detection:
+    return Detection(
+        center, (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0), 0.0, 2, None, 0.6, np.zeros(24), points, np.zeros(3),
+        (Candidate("box", 1.0),),
+    )  # fmt: skip
+
+
 def test_points_of_a_box_that_disagrees_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     xyz = np.concatenate([rng.uniform(-0.5, 0.5, (200, 3)), rng.uniform(-0.5, 0.5, (200, 3)) + (3, 0, 0), [[9, 9, 0]]])
-    found = (
-        detection((0, 0, 0, 1, 1, 1, 0), np.arange(200), 0.6),
-        detection((3.9, 0, 0, 1, 1, 1, 0), np.arange(200, 400), 0.6),  # beside its points
-    )
-    found = tuple(replace(one, candidates=(Candidate("box", 1.0),)) for one in found)
+    beside = detection((3.9, 0.0, 0.0), np.arange(200, 400))
+    found = (detection((0.0, 0.0, 0.0), np.arange(200)), beside)
     said = SimpleNamespace(foreground=np.zeros(len(xyz)))
     detector = SimpleNamespace(detect=lambda cloud: found, segment=lambda cloud: said)
     monkeypatch.setattr(self_labels, "_detector", lambda weights, boxes: detector)
