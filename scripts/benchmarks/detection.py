@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from ovseg3d.evaluate.metrics.detection import DetectionScores, FoundBoxes, True
 from ovseg3d.field.surface import Surface
 from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
-from ovseg3d.heads.detection import Detection, Detector
+from ovseg3d.heads.detection import Detection, Detector, boxes_around_points
 from ovseg3d.heads.detection.weights import SHIPPED
 from ovseg3d.instances.records import instances_of
 from ovseg3d.query.engine import QueryEngine
@@ -154,6 +154,8 @@ class MeasureDetection:
     """Least score of a detection, except in average precision."""
     passes: int = Detector.passes
     """Of the head, whose predictions are averaged."""
+    boxes: Literal["head", "points"] = "head"
+    """Of --rooms: the head's own, or those around the points of each object. Scores of these are lower."""
     card: bool = False
     """Also put the figures into the card of the shipped weights."""
 
@@ -181,6 +183,8 @@ class MeasureDetection:
             room = make_detection_room(seed, self.points, ALL, typed=True)
             start_time = time.perf_counter()
             detections = every.detect(_cloud(room))
+            if self.boxes == "points":
+                detections = boxes_around_points(detections, room.xyz)
             seconds.append(time.perf_counter() - start_time)
             tally.add(str(seed), detections, room, np.ones(len(room.boxes), bool))
         speed = {"median_seconds": float(np.median(seconds)), "threads": torch.get_num_threads()}

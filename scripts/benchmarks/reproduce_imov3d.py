@@ -37,7 +37,7 @@ from scripts.start import start
 from scripts.training.detection_rooms import save_detection_room
 from scripts.training.detection_stage import DetectionRecipe
 from scripts.training.lifted_rooms import LiftRecipe, LiftRooms
-from scripts.training.self_labels import MIN_SCORE, self_labelled
+from scripts.training.self_labels import self_labelled
 from scripts.training.train_detection import TrainDetection
 
 ALL_SCORES = 0.02
@@ -101,12 +101,11 @@ class ReproduceImOV3D:
         return weights
 
     def _label(self, weights: Path) -> None:
-        detector = Detector(weights, min_score=MIN_SCORE)
         assert self.adapt is not None
         for scene in islice(read_mmdet3d(self.adapt, folder=self.folder), self.limit):
             path = self.work / "clouds" / f"{scene.name}.npz"
             if not path.exists():
-                room = self_labelled(detector, cloud_of(scene))
+                room = self_labelled(weights, cloud_of(scene), "head")  # scans are rough
                 if room.kinds:
                     save_detection_room(path, room)
 

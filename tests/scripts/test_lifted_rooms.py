@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from ovseg3d import limits
 from ovseg3d.datasets import read_coco
 from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.geometry import inside_boxes, rotated_iou
-from ovseg3d.heads.detection import Detector
+from ovseg3d.heads.detection import Candidate, Detection, Detector
 from ovseg3d.heads.detection.network import DetectionNetwork, DetectionShape
 from ovseg3d.scene import PointCloud
 from ovseg3d.synth.render import DRAFT
-from scripts.training import lifted_photos, lifted_rooms
+from scripts.training import lifted_photos, lifted_rooms, self_labels
 from scripts.training.detection_rooms import IGNORED, load_detection_room, read_detection_room, read_kinds
 from scripts.training.detection_stage import DetectionRecipe, DetectionStage, placed
 from scripts.training.lifted_photos import RoomPhotos, make_room_photos, read_room_photos, save_room_photos
@@ -253,16 +254,42 @@ def test_a_head_labels_clouds_without_their_labels(tmp_path: Path) -> None:
     path = tmp_path / "rooms" / f"{FIRST_SEED}.npz"
     (tmp_path / "rooms" / f"{FIRST_SEED + 4}.npz").rename(path)
     weights = Detector().weights
-    SelfLabels(weights, tmp_path / "self", tmp_path / "rooms", room_count=1).main()
-    labelled = read_detection_room(tmp_path / "self" / path.name)
-    assert labelled.quality is not None and (labelled.quality >= 0.25).all() and not labelled.facing.any()
-    iou = rotated_iou(labelled.boxes.astype(float), room.boxes.astype(float))
-    assert (iou.max(1) > 0.25).mean() > 0.5, "most of its boxes are about right"
     cloud = PointCloud(room.xyz, room.normal.astype(np.float32) / 127, room.rgb.astype(np.float32) / 255)
-    again = self_labelled(Detector(weights, min_score=0.25), cloud)
-    assert np.array_equal(again.boxes, labelled.boxes), "labels of the room are not read"
-    found = labelled.instance[labelled.instance > 0]
-    assert set(found.tolist()) <= set(range(1, len(labelled.boxes) + 1)) and (labelled.instance == IGNORED).any()
+    overlaps = {}
+    for boxes in ("points", "head"):
+        SelfLabels(weights, tmp_path / boxes, tmp_path / "rooms", room_count=1, boxes=boxes).main()
+        labelled = read_detection_room(tmp_path / boxes / path.name)
+        assert labelled.quality is not None and (labelled.quality >= 0.25).all() and not labelled.facing.any()
+        iou = rotated_iou(labelled.boxes.astype(float), room.boxes.astype(float)).max(1)
+        assert (iou > 0.25).mean() > 0.5, "most of its boxes are about right"
+        overlaps[boxes] = iou[iou > 0.25].mean()
+        again = self_labelled(weights, cloud, boxes)
+        assert np.array_equal(again.boxes, labelled.boxes), "labels of the room are not read"
+        found = labelled.instance[labelled.instance > 0]
+        assert set(found.tolist()) <= set(range(1, len(labelled.boxes) + 1)) and (labelled.instance == IGNORED).any()
+    assert overlaps["points"] > overlaps["head"] + 0.05, "exact points show where objects end"
+
+
+def detection(center: tuple[float, float, float], points: np.ndarray) -> Detection:
+    return Detection(
+        center, (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0), 0.0, 2, None, 0.6, np.zeros(24), points, np.zeros(3),
+        (Candidate("box", 1.0),),
+    )  # fmt: skip
+
+
+def test_points_of_a_box_that_disagrees_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    xyz = np.concatenate([rng.uniform(-0.5, 0.5, (200, 3)), rng.uniform(-0.5, 0.5, (200, 3)) + (3, 0, 0), [[9, 9, 0]]])
+    beside = detection((3.9, 0.0, 0.0), np.arange(200, 400))
+    found = (detection((0.0, 0.0, 0.0), np.arange(200)), beside)
+    said = SimpleNamespace(foreground=np.zeros(len(xyz)))
+    detector = SimpleNamespace(detect=lambda cloud: found, segment=lambda cloud: said)
+    monkeypatch.setattr(self_labels, "_detector", lambda weights, boxes: detector)
+    cloud = PointCloud(xyz, np.tile([0.0, 0.0, 1.0], (len(xyz), 1)).astype(np.float32), None)
+    room = self_labelled(Path("none"), cloud)
+    assert room.kinds == ("box",) and room.quality is not None and room.quality[0] == 1.0
+    assert (room.instance[:200] == 1).all() and (room.instance[200:400] == IGNORED).all() and room.instance[400] == 0
+    assert len(self_labelled(Path("none"), cloud, "head").kinds) == 2
 
 
 def test_a_missing_labelled_room_is_an_error(tmp_path: Path) -> None:

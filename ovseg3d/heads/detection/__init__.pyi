@@ -1,3 +1,4 @@
+from .around import boxes_around_points as boxes_around_points
 from .detector import Detector as Detector
 from .frame import Frame as Frame
 from .frame import guess_frame as guess_frame
