@@ -150,21 +150,22 @@ def test_a_parquet_table(cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: 
 
 def test_questions_and_exports_of_many_runs(cli: Cli, run: Run, tmp_path: Path) -> None:
     """`run` is opened for its encoders."""
-    for name in ("a", "b"):
+    for name in ("3101", "b"):  # a digit is no date
         shutil.copytree(run.folder, tmp_path / "runs" / name)
+    fails(cli("query", "runs/3101", "runs/b", "red"), "runs/b is a run, not a phrase")
     flags = ("--views", "none", "--output", "answers", "--json")
     done = cli("query", "runs", "red", *flags)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)["runs"]
-    assert [Path(one["run"]).name for one in answers] == ["a", "b"]
+    assert [Path(one["run"]).name for one in answers] == ["3101", "b"]
     assert all(one["answers"][0]["phrase"] == "red" for one in answers)
-    for name in "ab":
+    for name in ("3101", "b"):
         assert json.loads((tmp_path / "answers" / name / "result.json").read_text())["answers"][0]["phrase"] == "red"
     again = cli("query", "runs", "red", *flags)
     assert "2 of 2 runs were done before" in again.stderr and json.loads(again.stdout) == json.loads(done.stdout)
     other = cli("query", "runs", "blue", *flags)
     assert "done before" not in other.stderr and json.loads(other.stdout)["runs"][0]["answers"][0]["phrase"] == "blue"
-    done = cli("export", "runs/a", "runs/b", "--what", "cloud", "--json")
+    done = cli("export", "runs/3101", "runs/b", "--what", "cloud", "--json")
     assert done.returncode == 0, done.stderr
     for one in json.loads(done.stdout)["runs"]:
         assert one["files"] and all(Path(file).is_file() for file in one["files"])

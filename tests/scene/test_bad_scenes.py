@@ -73,6 +73,14 @@ def test_raw_photos_point_at_prepare(place, tmp_path):
     assert "ovseg3d prepare" in error.fix and "ns-process-data" in error.fix
 
 
+def test_a_run_is_no_capture(tmp_path):
+    w.write_photos(tmp_path / "previews")
+    for name in ("config.json", "scene_transform.json"):
+        (tmp_path / name).write_text("{}")
+    error = _refused(tmp_path)
+    assert "a run, not a capture" in error.what and "--resume" in error.fix
+
+
 def test_a_video_points_at_prepare(tmp_path):
     video = tmp_path / "room.mp4"
     video.write_bytes(b"")

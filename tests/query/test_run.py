@@ -1,0 +1,41 @@
+"""The Python interface to a run: what it keeps, and what it refuses."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ovseg3d.errors import ConfigError
+from ovseg3d.heads.pose import Pose
+from ovseg3d.instances.kept_poses import FILE
+from ovseg3d.instances.records import instances_of
+from ovseg3d.query.engine import QueryEngine
+from ovseg3d.query.poses import InstancePose
+from ovseg3d.session import Run, load
+
+
+@pytest.fixture
+def own(run: Run, tmp_path: Path) -> Run:
+    """A run of one's own to write to."""
+    shutil.copytree(run.folder, tmp_path / "own")
+    return load(tmp_path / "own")
+
+
+def test_several_phrases_are_no_phrase(own: Run) -> None:
+    with pytest.raises(ConfigError, match="several phrases"):
+        own.query("red;green")
+
+
+def test_poses_are_kept_and_answers_have_them(own: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = own.query("red").instances
+    assert before and all(one.pose is None for one in before)
+    semantics = QueryEngine(own).semantics
+    pose = Pose((1.0, 0.0, 0.0, 0.0), 1, 0.9, "fused")
+    found = tuple(InstancePose(one, pose) for one in instances_of(semantics.surface, semantics.instance))
+    found += (InstancePose(replace(found[0].instance, id=99), None),)
+    monkeypatch.setattr("ovseg3d.session.pose_in_run", lambda *_, **__: found)
+    assert own.pose() == found and (own.folder / FILE).exists()
+    for asked in (own, load(own.folder)):
+        kept = [one.pose for one in asked.query("red").instances]
+        assert kept and all(one is not None and one["front"] == pytest.approx([0, -1, 0]) for one in kept)
