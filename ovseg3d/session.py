@@ -128,7 +128,9 @@ class Run(RunFolder):
         return QueryEngine(self)
 
 
-def load(path: Path | str, trust: Trust = NO_TRUST, layout: Layout | None = None) -> Run:
+def load(
+    path: Path | str, trust: Trust = NO_TRUST, layout: Layout | None = None, *, scene: Path | str | None = None
+) -> Run:
     """Open a run.
 
     Args:
@@ -136,6 +138,7 @@ def load(path: Path | str, trust: Trust = NO_TRUST, layout: Layout | None = None
             its newest run.
         trust: the user's permissions for the run and its capture.
         layout: whether priors of rooms count in answers (`runs.config.SemanticsConfig`); None: as in its training.
+        scene: the folder of the run's capture, if it has moved; read where photos or cameras are needed.
 
     Raises:
         ConfigError: the layout is unknown.
@@ -146,4 +149,6 @@ def load(path: Path | str, trust: Trust = NO_TRUST, layout: Layout | None = None
         if layout not in get_args(Layout):
             raise ConfigError(f"Layout is one of {', '.join(get_args(Layout))}, not {layout!r}", fix='layout="auto"')
         run = replace(run, config=replace(run.config, semantics=replace(run.config.semantics, layout=layout)))
+    if scene is not None:
+        run = replace(run, scene_path=Path(scene).resolve())
     return Run(**vars(run))

@@ -153,7 +153,8 @@ class RunFolder:
             raise RunError(
                 "The photos of this run are no longer where they were",
                 where=path,
-                fix="give their new folder with --scene PATH (to train: PATH --resume --output-dir RUN)",
+                fix="give their new folder with --scene PATH (to train: PATH --resume --output-dir RUN; in Python: "
+                "ovseg3d.load(RUN, scene=PATH))",
             )
         scene = open_scene(path, self.config, self.trust)
         if not is_scene(scene, self.scene_hash):

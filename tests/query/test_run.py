@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.heads.pose import Pose
 from ovseg3d.instances.kept_poses import FILE
 from ovseg3d.instances.records import instances_of
@@ -25,6 +25,18 @@ def own(run: Run, tmp_path: Path) -> Run:
 def test_several_phrases_are_no_phrase(own: Run) -> None:
     with pytest.raises(ConfigError, match="several phrases"):
         own.query("red;green")
+
+
+def test_a_capture_may_have_moved(own: Run, run: Run) -> None:
+    settings = own.folder / "config.json"
+    settings.write_text(settings.read_text().replace(str(run.scene_path), "/nowhere"))
+    with pytest.raises(RunError, match="no longer where they were") as told:
+        load(own.folder).load_scene()
+    assert "scene=PATH" in str(told.value.fix)
+    moved = load(own.folder, scene=run.scene_path)
+    assert moved.load_scene().path == run.scene_path
+    view = moved.load_scene().frames[0].name
+    assert view in moved.query("red", views=[view]).masks
 
 
 def test_poses_are_kept_and_answers_have_them(own: Run, monkeypatch: pytest.MonkeyPatch) -> None:
