@@ -165,7 +165,7 @@ def in_cloud(
         PosedObject(one.label, pose_of_detection(one), one.center, one.size) for one in seen.found.detections
     )
     notes = (*seen.notes, *seen.found.frame.warnings)
-    if not objects:
+    if not objects and not seen.found.frame.is_flat:
         notes += (f"No object is found in the cloud with a score of {min_score:g}; lower --min-score.",)
     return Posed(PosedScene(objects, "input", seen.found.metric, seen.found.frame.up, seen.cloud), notes)
 
