@@ -429,6 +429,7 @@ def test_frames_that_are_evident(room: PointCloud) -> None:
     for factor, unit in ((100, "centimetres"), (1000, "millimetres")):
         large = guess_frame(room.xyz * factor)
         assert large.metres_per_unit == pytest.approx(1 / factor) and unit in large.warnings[0]
+        assert ("--scale 0.0254 for inches" in large.warnings[0]) == (unit == "centimetres")
     assert "0.391 m" in guess_frame(room.xyz / 10).warnings[0]
 
 

@@ -12,6 +12,7 @@ SCENE = (1.0, 60.0)
 ROOM = 25.0
 """Where the unit is no metre, it is the largest one in which the scene is no larger than this, metres."""
 UNITS = {1.0: "metres", 0.01: "centimetres", 0.001: "millimetres"}
+INCH = 0.0254
 FLAT = 0.02
 """A cloud whose thickness is at most this share of its extent is one plane, in any direction."""
 THIN = ("", "plane", "line", "place")
@@ -71,8 +72,9 @@ def _thin(sample: np.ndarray) -> int:
 def _unit(longest: float) -> tuple[float, tuple[str, ...]]:
     metres = next((unit for unit in UNITS if longest * unit <= ROOM), 1.0)
     if longest > SCENE[1] and metres != 1.0:
-        said = f"The cloud extends over {longest:.0f} units: taken as {UNITS[metres]}; --scale 1 if they are metres."
-        return metres, (said,)
+        said = f"The cloud extends over {longest:.0f} units: taken as {UNITS[metres]}; --scale 1 if they are metres"
+        inches = f", --scale {INCH} for inches" if longest * INCH <= SCENE[1] else ""
+        return metres, (f"{said}{inches}.",)
     if not SCENE[0] <= longest <= SCENE[1]:
         return 1.0, (f"The cloud extends over {longest:.3g} m; if that is wrong, state metres per unit with --scale.",)
     return 1.0, ()
