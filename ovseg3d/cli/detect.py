@@ -42,7 +42,7 @@ class Detect:
 
     stoppable: ClassVar[bool] = False
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN|PHOTO|SCENE")]
-    """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, a scene (its newest run), or a photo."""
+    """A point cloud (.ply, .pcd, .npy, .npz, .bin, or a mesh), a run folder, a scene (its newest run), or a photo."""
     more: MoreRuns = ()
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By

@@ -31,7 +31,7 @@ class Pose:
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|CLOUD|RUN")]
-    """A photo, a point cloud (.ply, .npy, .npz, or a mesh), or a run folder."""
+    """A photo, a point cloud (.ply, .pcd, .npy, .npz, .bin, or a mesh), or a run folder."""
     label: str | None = None
     """What the photo, or its boxes, show, such as "chair": helps with objects that are hard to tell."""
     box: str | None = None

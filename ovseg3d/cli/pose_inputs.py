@@ -184,11 +184,12 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     """
     import numpy as np
 
+    from ovseg3d.cli.detect_inputs import load_run
     from ovseg3d.export.poses import PosedScene
     from ovseg3d.instances.kept_poses import save_poses
     from ovseg3d.query.poses import pose_in_run
 
-    run = where.load(path)
+    run = load_run(path, where)
     engine = where.engine(run, run.load_scene(where.scene))
     if view is not None:
         view = engine.frame(view).name
