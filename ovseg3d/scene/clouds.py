@@ -106,7 +106,9 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
         if len(found["xyz"]) > MAX_POINTS:
             raise ValueError(f"it holds {len(found['xyz'])} points, more than {MAX_POINTS}: thin them out")
         arrays = {name: np.asarray(values, np.float64) for name, values in found.items()}
-    except (OSError, ValueError, IndexError, EOFError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # numpy and zipfile raise errors of all kinds
         raise SceneError(
             f"The points cannot be read: {first_line(error)}", where=path, fix="save a float array of shape (points, 3)"
         ) from error
