@@ -225,11 +225,11 @@ def check_name(text: str, where: str | Path | None, error: type[Ovseg3dError] = 
     try:
         longest = max((len(part.encode()) for part in text.split("/")), default=0)
     except UnicodeEncodeError as cause:
-        raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="rename it") from cause
+        raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="write it in UTF-8") from cause
     if longest > MAX_NAME_BYTES or len(text.encode()) > MAX_PATH_BYTES:
         raise error(f"The {what} {shown} is longer than {MAX_NAME_BYTES} bytes", where=where, fix="shorten it")
     if not text.isprintable() and not all(map(harmless, text)):
-        raise error(f"The {what} {shown} holds control characters", where=where, fix="rename it")
+        raise error(f"The {what} {shown} holds control characters", where=where, fix="leave them out")
     return text
 
 
