@@ -346,6 +346,8 @@ def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) 
     assert save(answer, views[0]) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
     (answer,) = engine.ask(["a red box"], threshold=0.9999)
     assert not answer.present and save(answer) == {"notes.txt"}
+    (folder / "notes.txt").unlink()
+    assert save(answer) == set() and not folder.exists(), "an absent phrase without views has no files"
 
 
 def test_the_command(cli: Cli, folder: Path, tmp_path: Path) -> None:
