@@ -60,6 +60,8 @@ SCALES = (1e-6, 1e6)
 """Metres per input unit."""
 MAX_REDUCTION = 1024
 """Largest reduction factor of photos."""
+MIN_REDUCED_SIDE = 4
+"""Shortest side of a reduced photo, in pixels."""
 LABELS = (-(2**31), 2**31 - 1)
 """Range of indices in a label image."""
 
