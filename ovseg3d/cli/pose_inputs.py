@@ -220,8 +220,9 @@ def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -
         bbox = next((shown.bbox for shown in one.views if shown.view == view), None)
     placed = one.instance
     return PosedObject(
-        placed.label, one.pose, placed.center, placed.size, bbox, view=seen, sources=sources, photos=len(one.views)
-    )
+        placed.label, one.pose, placed.center, placed.size, bbox,
+        view=seen, sources=sources, photos=len(one.views), id=placed.id,
+    )  # fmt: skip
 
 
 def _drawn(
