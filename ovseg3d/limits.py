@@ -60,6 +60,8 @@ SCALES = (1e-6, 1e6)
 """Metres per input unit."""
 MAX_REDUCTION = 1024
 """Largest reduction factor of photos."""
+MIN_REDUCED_SIDE = 4
+"""Shortest side of a reduced photo, in pixels."""
 LABELS = (-(2**31), 2**31 - 1)
 """Range of indices in a label image."""
 
@@ -225,11 +227,11 @@ def check_name(text: str, where: str | Path | None, error: type[Ovseg3dError] = 
     try:
         longest = max((len(part.encode()) for part in text.split("/")), default=0)
     except UnicodeEncodeError as cause:
-        raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="rename it") from cause
+        raise error(f"The {what} {shown} is no text in UTF-8", where=where, fix="write it in UTF-8") from cause
     if longest > MAX_NAME_BYTES or len(text.encode()) > MAX_PATH_BYTES:
         raise error(f"The {what} {shown} is longer than {MAX_NAME_BYTES} bytes", where=where, fix="shorten it")
     if not text.isprintable() and not all(map(harmless, text)):
-        raise error(f"The {what} {shown} holds control characters", where=where, fix="rename it")
+        raise error(f"The {what} {shown} holds control characters", where=where, fix="leave them out")
     return text
 
 
@@ -326,6 +328,8 @@ def check_array(
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or else its type."""
+    if "allow_pickle" in str(error):  # numpy advises to run what it finds in the file
+        return "it is damaged, or holds no plain numbers"
     return shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
 
 

@@ -42,7 +42,7 @@ class Detect:
 
     stoppable: ClassVar[bool] = False
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD|RUN|PHOTO|SCENE")]
-    """A point cloud (.ply, .npy, .npz, or a mesh), a run folder, a scene (its newest run), or a photo."""
+    """A point cloud (.ply, .pcd, .npy, .npz, .bin, or a mesh), a run folder, a scene (its newest run), or a photo."""
     more: MoreRuns = ()
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
@@ -110,7 +110,7 @@ class Detect:
         if self.json:
             return result
         if found.detections:
-            console.print(_table(found, seen.eye))
+            console.print(_table(found, seen.eye, console.width))
         count = len(found.detections)
         console.print(f"{count} object{'s' if count != 1 else ''} in {len(seen.cloud):,} points.", markup=False)
         for path in files:
@@ -192,21 +192,28 @@ class Detect:
         return PictureNamer(self.where.clip or "builtin", device=resolve_device(self.where.device))
 
 
-def _table(found: "DetectedScene", eye: Any) -> Any:
+def _table(found: "DetectedScene", eye: Any, width: int) -> Any:
     import numpy as np
-    from rich.table import Table
 
-    unit = "m" if found.metric else "units"
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("name")
-    for heading in ("score", f"size, {unit}", f"centre, {unit}", *([f"distance, {unit}"] if eye is not None else [])):
-        table.add_column(heading, justify="right")
-    table.add_column("faces")
-    for d in found.detections:
-        far = [] if eye is None else [f"{np.linalg.norm(np.subtract(d.center, eye)):.2f}"]
-        size, center = " x ".join(f"{v:.2f}" for v in d.size), ", ".join(f"{v:.2f}" for v in d.center)
-        table.add_row(d.label or "object", f"{d.score:.2f}", size, center, *far, _facing(d))
-    return table
+    from ovseg3d.cli.tables import Column, decimals, make_table
+
+    unit, all_found = "m" if found.metric else "units", found.detections
+
+    def joined(between: str, triples: list[tuple[float, float, float]]) -> list[str]:
+        digits = decimals(value for triple in triples for value in triple)
+        return [between.join(f"{value:.{digits}f}" for value in triple) for triple in triples]
+
+    columns = [
+        Column("name", [d.label or "object" for d in all_found], "left"),
+        Column("score", [f"{d.score:.2f}" for d in all_found]),
+        Column(f"size, {unit}", joined(" x ", [d.size for d in all_found])),
+        Column(f"centre, {unit}", joined(", ", [d.center for d in all_found]), spare=3),
+    ]
+    if eye is not None:
+        far = [float(np.linalg.norm(np.subtract(d.center, eye))) for d in all_found]
+        columns.append(Column(f"distance, {unit}", [f"{value:.{decimals(far)}f}" for value in far], spare=1))
+    columns.append(Column("faces", [_facing(d) for d in all_found], "left", spare=2))
+    return make_table(columns, width)
 
 
 def _facing(detection: "Detection") -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ovseg3d.limits import Trust
     from ovseg3d.runs.devices import DeviceName
     from ovseg3d.scene import PointCloud, Scene
+    from ovseg3d.session import Run
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,23 @@ def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | No
     return fx, fy, cx, cy
 
 
+def load_run(path: Path, where: "Where") -> "Run":
+    """The run at `path`. Raises RunError, ConfigError: it is no run, and no other file that is read."""
+    from ovseg3d.runs.places import find_run
+    from ovseg3d.scene.clouds import SUFFIXES
+    from ovseg3d.scene.images import PHOTO_SUFFIXES
+
+    try:
+        find_run(path)
+    except RunError as error:
+        if not path.suffix or path.is_dir():
+            raise
+        what = "This file is no point cloud, no photo and not of a run" if path.exists() else "There is no such file"
+        kinds = f"a point cloud ({', '.join(SUFFIXES)}), or a photo ({', '.join(PHOTO_SUFFIXES)})"
+        raise ConfigError(what, where=path, fix=f"give the folder of a run, {kinds}") from error
+    return where.load(path)
+
+
 def in_cloud(
     path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
     pictures: "Callable[[], PictureNamer] | None" = None,
@@ -140,7 +158,7 @@ def in_run(
     Raises:
         RunError, ConfigError: the input or a flag is not usable.
     """
-    run = where.load(path)
+    run = load_run(path, where)
     engine = where.engine(run, run.load_scene(where.scene))
     eye = None if camera is None else engine.camera(camera).position
     found = engine.detect(phrases, detector=detector, metres_per_unit=metres)

@@ -26,7 +26,7 @@ class Info:
     Writes a plot of the cameras and their view directions. Exit code 2 if the scene cannot be used for training.
     """
 
-    scene: tyro.conf.Positional[Path]
+    scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")]
     """Scene folder, or a transforms.json."""
     format: str | None = None
     """nerfstudio, instant-ngp, blender, colmap or llff; by default detected from the folder's content."""

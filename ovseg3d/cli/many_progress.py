@@ -2,14 +2,13 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from rich import progress as rich_progress
 from rich.console import Console
 
 from ovseg3d.cli.console import shell_path, show_error
-from ovseg3d.cli.progress import PLAIN_EVERY, STAGE_NAMES, figures
+from ovseg3d.cli.progress import PLAIN_EVERY, STAGE_NAMES, LiveBars, figures
 from ovseg3d.errors import Ovseg3dError
 from ovseg3d.pipeline.batch import Planned
 from ovseg3d.pipeline.tasks import Died, Ended, Message, Progress, Started
@@ -18,38 +17,25 @@ MAX_BARS = 20
 """Most items that have a bar of their own."""
 
 
-class ManyProgress:
+class ManyProgress(LiveBars):
     """A report (callable with a message of `train_scenes` or `use_runs`) that displays progress.
 
     Use it in a `with` statement.
     """
 
     def __init__(self, console: Console, things: Literal["scenes", "runs"] = "scenes") -> None:
-        self._console, self._things = console, things
-        self._live: rich_progress.Progress | None = None
+        super().__init__(console)
+        self._things = things
         self._bars: dict[Path, rich_progress.TaskID] = {}
         self._all: rich_progress.TaskID | None = None
         self._items = self._done = self._failed = 0
         self._began: dict[Path, float] = {}
-        self._last_line = 0.0
 
     def __enter__(self) -> "ManyProgress":
-        if self._console.is_terminal:
-            self._live = rich_progress.Progress(
-                rich_progress.TextColumn("{task.description:<16}", markup=False),
-                rich_progress.BarColumn(bar_width=24),
-                rich_progress.TextColumn("{task.fields[figures]}", markup=False),
-                console=self._console,
-            )
-            self._all = self._live.add_task(f"all {self._things}", total=1.0, figures="")
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+        self._open()
         if self._live is not None:
-            self._live.stop()
+            self._all = self._live.add_task(f"all {self._things}", total=1.0, figures="")
+        return self
 
     def __call__(self, message: Message | Planned) -> None:
         if isinstance(message, Planned):

@@ -31,7 +31,7 @@ class Pose:
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|CLOUD|RUN")]
-    """A photo, a point cloud (.ply, .npy, .npz, or a mesh), or a run folder."""
+    """A photo, a point cloud (.ply, .pcd, .npy, .npz, .bin, or a mesh), or a run folder."""
     label: str | None = None
     """What the photo, or its boxes, show, such as "chair": helps with objects that are hard to tell."""
     box: str | None = None
@@ -72,7 +72,7 @@ class Pose:
             print_json({"input": self.input, **listed, "notes": posed.notes, "files": files})
             return
         if posed.scene.objects:
-            console.print(_table(posed))
+            console.print(_table(posed, console.width))
         count = len(posed.scene.objects)
         console.print(f"{count} object{'s' if count != 1 else ''} with a pose.", markup=False)
         for path in files:
@@ -124,30 +124,34 @@ class Pose:
         return pose_inputs.in_run(self.input, self.where, labels, self.view)
 
 
-def _table(posed: "Posed") -> Any:
+def _table(posed: "Posed", width: int) -> Any:
     from math import degrees
 
-    from rich.table import Table
-
+    from ovseg3d.cli.tables import Column, make_table
     from ovseg3d.export.poses import WAYS
 
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("name")
-    seen = any(one.view is not None for one in posed.scene.objects)
-    for heading in ("score", *(["azimuth", "elevation", "theta"] if seen else [])):
-        table.add_column(heading, justify="right")
-    table.add_column("faces")
-    table.add_column("says")
-    for one in posed.scene.objects:
-        angles = []
-        if seen and one.view is not None:
-            turn = "-" if one.pose.symmetry_order == 0 else f"{round(degrees(one.view.azimuth_rad))}°"
-            angles = [turn, *(f"{round(degrees(v))}°" for v in (one.view.elevation_rad, one.view.theta_rad))]
-        elif seen:
-            angles = ["", "", ""]
-        faces = WAYS[one.pose.symmetry_order] if one.front is None else _towards(one.front, posed.scene.frame)
-        table.add_row(one.label or "object", f"{one.score:.2f}", *angles, faces, one.pose.source)
-    return table
+    objects = posed.scene.objects
+    columns = [Column("name", [one.label or "object" for one in objects], "left")]
+    if any(one.id is not None for one in objects):
+        columns.append(Column("id", ["" if one.id is None else str(one.id) for one in objects]))
+    columns.append(Column("score", [f"{one.score:.2f}" for one in objects]))
+    if any(one.view is not None for one in objects):
+        angles: dict[str, list[str]] = {"azimuth": [], "elevation": [], "theta": []}
+        for one in objects:
+            seen = one.view
+            known = (None,) * 3 if seen is None else (seen.azimuth_rad, seen.elevation_rad, seen.theta_rad)
+            for cells, angle in zip(angles.values(), known):
+                cells.append("" if angle is None else f"{round(degrees(angle))}°")
+            if seen is not None and one.pose.symmetry_order == 0:
+                angles["azimuth"][-1] = "-"
+        columns += [Column(name, cells, spare=1) for name, cells in angles.items()]
+    fronts = [
+        WAYS[one.pose.symmetry_order] if one.front is None else _towards(one.front, posed.scene.frame)
+        for one in objects
+    ]
+    columns.append(Column("faces", fronts, "left"))
+    columns.append(Column("says", [one.pose.source for one in objects], "left", spare=2))
+    return make_table(columns, width)
 
 
 def _towards(front: tuple[float, float, float], frame: str) -> str:

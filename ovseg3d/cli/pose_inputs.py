@@ -165,7 +165,7 @@ def in_cloud(
         PosedObject(one.label, pose_of_detection(one), one.center, one.size) for one in seen.found.detections
     )
     notes = (*seen.notes, *seen.found.frame.warnings)
-    if not objects:
+    if not objects and not seen.found.frame.is_flat:
         notes += (f"No object is found in the cloud with a score of {min_score:g}; lower --min-score.",)
     return Posed(PosedScene(objects, "input", seen.found.metric, seen.found.frame.up, seen.cloud), notes)
 
@@ -184,10 +184,11 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     """
     import numpy as np
 
+    from ovseg3d.cli.detect_inputs import load_run
     from ovseg3d.export.poses import PosedScene
     from ovseg3d.query.poses import keep_poses, pose_in_run
 
-    run = where.load(path)
+    run = load_run(path, where)
     engine = where.engine(run, run.load_scene(where.scene))
     if view is not None:
         view = engine.frame(view).name
@@ -217,8 +218,9 @@ def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -
         bbox = next((shown.bbox for shown in one.views if shown.view == view), None)
     placed = one.instance
     return PosedObject(
-        placed.label, one.pose, placed.center, placed.size, bbox, view=seen, sources=sources, photos=len(one.views)
-    )
+        placed.label, one.pose, placed.center, placed.size, bbox,
+        view=seen, sources=sources, photos=len(one.views), id=placed.id,
+    )  # fmt: skip
 
 
 def _drawn(

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -24,9 +24,9 @@ class Prepare:
     transforms.json, sparse points and a report that says what to capture again.
     """
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO|PHOTOS")]
     """A video file, or a folder of photos (JPEG, PNG, HEIC...)."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The scene folder to make; must be new or empty."""
     max_frames: int = 150
     """Maximum number of images; the sharpest are chosen, spread over the capture."""

@@ -42,16 +42,15 @@ _COUNTED = ("features", "instance_crops")
 """Stages without metrics; their steps are shown instead."""
 
 
-class Progress:
-    """A report (callable with an event) that displays progress; use it in a `with` statement."""
+class LiveBars:
+    """Bars on a terminal from `_open` to the end of a `with` statement; elsewhere there are none."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: rich_progress.Progress | None = None
-        self._tasks: dict[str, rich_progress.TaskID] = {}
         self._last_line = 0.0
 
-    def __enter__(self) -> "Progress":
+    def _open(self) -> None:
         if self._console.is_terminal:
             self._live = rich_progress.Progress(
                 rich_progress.TextColumn("{task.description:<16}", markup=False),
@@ -60,13 +59,24 @@ class Progress:
                 console=self._console,
             )
             self._live.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class Progress(LiveBars):
+    """A report (callable with an event) that displays progress; use it in a `with` statement."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._tasks: dict[str, rich_progress.TaskID] = {}
+
+    def __enter__(self) -> "Progress":
+        self._open()
+        return self
 
     def __call__(self, event: "Event") -> None:
         if event.kind == "log":

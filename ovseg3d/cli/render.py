@@ -154,14 +154,13 @@ class Render:
 
 def parse_kinds(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list of kinds of image. Raises ConfigError."""
+    from ovseg3d.export.options import known_what
+
     aliases = {"color": "colour", "rgb": "colour", "normal": "normals"}
     kinds = tuple(dict.fromkeys(aliases.get(word, word) for word in re.split(r"[,\s]+", text.strip()) if word))
     for kind in kinds:
         if kind not in _KINDS:
-            close = nearest(kind, _KINDS)
-            raise ConfigError(
-                f"There is no kind of image {kind!r}", fix=f"--what {close}" if close else f"--what {','.join(_KINDS)}"
-            )
+            raise ConfigError(f"There is no kind of image {kind!r}", fix=known_what(kinds, _KINDS))
     if not kinds:
         raise ConfigError("--what is empty", fix=f"--what {','.join(_KINDS)}")
     return kinds

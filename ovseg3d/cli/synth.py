@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 class Synth:
     """Make a labelled synthetic room, ray-traced offline: a scene folder ready for training.
 
-    The class and depth of every pixel and the box of every object are exact. --seed N furnishes a random room; without
-    --room and --seed it is the playroom. The same command gives the same bytes.
+    The class and depth of every pixel and the box of every object are exact. --seed N furnishes a random room, or moves
+    the cameras and the light of a named one; without --room and --seed it is the playroom. The same command gives the
+    same bytes.
     """
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The scene folder to make; must be new or empty."""
     room: str | None = None
     """A named room: playroom (furniture), desk (small objects, close cameras) or waiting-room (chairs that touch)."""
     seed: int | None = None
-    """Furnish a room at random from this seed."""
+    """Furnish a room at random from this seed; with --room, only cameras and light are drawn from it."""
     views: int = 64
     """Number of training photos."""
     test_views: int = 16

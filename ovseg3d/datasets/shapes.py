@@ -5,7 +5,7 @@
 | `.ply` | cloud or mesh |
 | `.obj`, `.off`, `.stl`, `.glb` | mesh (OBJ and OFF without faces: cloud); materials and textures are not read |
 | `.pcd` | cloud, text or uncompressed binary |
-| `.npy`, `.npz` | array (points, 3 or more); of a .npz the array `points`, or the only one |
+| `.npy`, `.npz` | array (points, 3 or more); of a .npz the array `xyz`, `points` or `pc`, or the only one |
 | `.bin` | ScanObjectNN's (a count, then 11 numbers for each point), or KITTI's (x, y, z, intensity); float32 |
 """
 
@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.datasets.pcd import read_pcd
 from ovseg3d.errors import ShapeError, nearest
 from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, MAX_TABLE_BYTES, first_line, read_bytes
+from ovseg3d.scene.clouds import XYZ_KEYS
+from ovseg3d.scene.readers.bin import read_bin
+from ovseg3d.scene.readers.pcd import read_pcd
 
 SAMPLES = 10_000
 """Points that a mesh is sampled with."""
-_SCANOBJECTNN_COLUMNS, _KITTI_COLUMNS = 11, 4
 _MESHES = ("ply", "obj", "off", "stl", "glb")
 
 
@@ -119,27 +120,18 @@ def _read_npy(data: bytes) -> np.ndarray:
 
 def _read_npz(data: bytes) -> np.ndarray:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        if "points" not in arrays and len(arrays.files) != 1:
-            raise ValueError(f"it has no array 'points', but {', '.join(arrays.files[:5]) or 'nothing'}")
-        return arrays["points" if "points" in arrays else arrays.files[0]]
-
-
-def _read_bin(data: bytes) -> np.ndarray:
-    values = np.frombuffer(data, "<f4")
-    if len(values) % _SCANOBJECTNN_COLUMNS == 1 and values[0] == len(values) // _SCANOBJECTNN_COLUMNS:
-        return values[1:].reshape(-1, _SCANOBJECTNN_COLUMNS)
-    rows = values.reshape(-1, _KITTI_COLUMNS) if len(values) % _KITTI_COLUMNS == 0 else None
-    # Intensity is never negative, but what other layouts have there is.
-    if rows is None or (rows[:, 3] < 0).any():
-        raise ValueError("it is neither ScanObjectNN's nor KITTI's layout")
-    return rows
+        key = next((key for key in XYZ_KEYS if key in arrays), arrays.files[0] if len(arrays.files) == 1 else None)
+        if key is None:
+            held = ", ".join(arrays.files[:5]) or "nothing"
+            raise ValueError(f"it has none of the arrays {', '.join(XYZ_KEYS)}, but {held}")
+        return arrays[key]
 
 
 _READERS: dict[str, Callable[[bytes], np.ndarray]] = {
     ".pcd": lambda data: read_pcd(io.BytesIO(data)),
     ".npy": _read_npy,
     ".npz": _read_npz,
-    ".bin": _read_bin,
+    ".bin": read_bin,
 }
 SHAPE_SUFFIXES = (*(f".{kind}" for kind in _MESHES), *_READERS)
 """Known formats."""

@@ -9,7 +9,7 @@ Files of an earlier answer are replaced once the new ones are complete.
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ def save_answers(
     masks, taken = {view: f"{MASKS}/{engine.view_file(view)}.png" for view in views}, set()
     folders = [folder / unique_name(answer.phrase, taken) for answer in answers]
     with ExitStack() as stack:
+        for own in folders:
+            stack.callback(_remove_empty, own)  # after the files were moved there
         places = [stack.enter_context(write_together(own, None, _earlier(own))) for own in folders]
         for answer, place in zip(answers, places):
             if len(answer.points):
@@ -88,6 +90,12 @@ def _record(folder: Path, answer: Answer, masks: Mapping[str, str]) -> dict[str,
         "masks": {view: folder / name for view, name in masks.items()},
         "image": folder / OVERVIEW if masks else None,
     }
+
+
+def _remove_empty(folder: Path) -> None:
+    """Absent phrases have no files, and then no folder."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _earlier(folder: Path) -> list[str]:

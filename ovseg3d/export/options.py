@@ -1,7 +1,7 @@
 """Kinds of export, and their options."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,13 @@ class ExportOptions:
     backend: BackendName = "auto"
 
 
+def known_what(given: Sequence[str], known: Collection[str]) -> str:
+    """What to do about a --what with unknown kinds: the same with the nearest known ones, and all that there are."""
+    meant = dict.fromkeys(kind if kind in known else nearest(kind, known) for kind in given)
+    said = ",".join(kind for kind in meant if kind)
+    return f"--what {said}; there are {', '.join(known)}" if said else f"--what {','.join(known)}"
+
+
 def parse_what(text: str) -> tuple[str, ...]:
     """The kinds of export in a list with commas.
 
@@ -64,9 +71,7 @@ def parse_what(text: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     for kind in kinds:
         if kind not in WHAT:
-            close = nearest(kind, WHAT)
-            fix = f"--what {close}" if close else f"--what {','.join(WHAT)}"
-            raise ConfigError(f"There is no export {kind!r}", fix=fix)
+            raise ConfigError(f"There is no export {kind!r}", fix=known_what(kinds, WHAT))
     if not kinds:
         raise ConfigError("Nothing to export was named", fix=f"--what {','.join(WHAT)}")
     return kinds
@@ -82,7 +87,8 @@ def make_options(options: Mapping[str, Any]) -> ExportOptions:
     for name in options:
         if name not in known:
             close = nearest(name, known)
-            raise ConfigError(f"An export has no option {name!r}", fix=close or ", ".join(known))
+            meant = f"; the nearest is {close}" if close else ""
+            raise ConfigError(f"An export has no option {name!r}", fix=f"one of {', '.join(known)}{meant}")
     lists = {}
     for name in ("phrases", "select"):
         if options.get(name) is not None:

@@ -44,6 +44,8 @@ class PosedObject:
     """By each source alone."""
     photos: int = 0
     """How many photos say it."""
+    id: int | None = None
+    """Of a run's instance, as answers and exports have it."""
 
     @property
     def score(self) -> float:
@@ -92,6 +94,7 @@ def describe_poses(posed: PosedScene, distributions: str | None = None) -> dict[
 def _described(number: int, one: PosedObject, distributions: str | None) -> dict[str, Any]:
     view = one.view
     return {
+        "id": one.id,
         "label": one.label,
         "bbox": None if one.bbox is None else [value / one.bbox_scale for value in one.bbox],
         "center": None if one.center is None else list(one.center),

@@ -98,10 +98,10 @@ class _Export:
             RunError: labels or instances of a run without semantics.
         """
         options = self.options
-        for name in ("points", "spacing"):
+        for name, usual in (("points", 300_000), ("spacing", 0.02)):
             value = getattr(options, name)
             if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{name} must be above 0 and a number, not {value}", fix=f"--{name}")
+                raise ConfigError(f"{name} must be above 0 and a number, not {value}", fix=f"--{name} {usual}")
         check_video(options.seconds, options.fps, options.width)
         if options.phrases or options.select or {"labels", "instances"} & set(kinds):
             self.source.need_engine()

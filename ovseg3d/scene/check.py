@@ -8,6 +8,7 @@ which side the sparse points lie. Each result is a `Finding` with a proposed fix
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -54,7 +55,15 @@ def check_scene(scene: Scene) -> list[Finding]:
         what = f"There are only {len(scene.train)} photos to train on."
         findings.append(Finding("warning", what, fix="take more photos; 20 to 200 are usual"))
     order = {"error": 0, "warning": 1, "note": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+    return sorted(_grouped(findings), key=lambda finding: order[finding.level])
+
+
+def _grouped(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that differ in their place only, as one each."""
+    groups: dict[Finding, list[str]] = defaultdict(list)
+    for finding in findings:
+        groups[replace(finding, where=None)] += [] if finding.where is None else [finding.where]
+    return [replace(finding, where=shorten(places) if places else None) for finding, places in groups.items()]
 
 
 def as_finding(error: SceneError) -> Finding:
@@ -252,8 +261,9 @@ def _companions(scene: Scene) -> list[Finding]:
             findings.append(Finding("warning", error.what + ".", str(error.where), error.fix))
             continue
         expected = frame.camera.width / frame.camera.height
-        if abs(width / height / expected - 1) > 0.02:
-            what = f"The labels of {frame.name} have another shape ({width}x{height}) than the photo."
+        rounding = 0.5 / frame.camera.width + 0.5 / frame.camera.height
+        if abs(width / height / expected - 1) > 0.02 + rounding:
+            what = f"The labels have another shape ({width}x{height}) than the photo."
             findings.append(Finding("warning", what, str(frame.label_path), "write labels at the photo's size"))
     return findings
 

@@ -1,5 +1,7 @@
-"""Point clouds as files: PLY, NPY, NPZ, and meshes, whose surface is sampled."""
+"""Point clouds as files: PLY, PCD, NPY, NPZ, BIN, and meshes, whose surface is sampled."""
 
+import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,22 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.errors import SceneError
-from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, check_regular, first_line
+from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, MAX_TABLE_BYTES, check_regular, first_line, read_bytes
+from ovseg3d.scene.readers.bin import read_bin
+from ovseg3d.scene.readers.pcd import read_pcd
 from ovseg3d.scene.readers.ply import read_vertices
 
 MESHES = (".glb", ".gltf", ".obj", ".off", ".stl")
-SUFFIXES = (".npy", ".npz", ".ply", *MESHES)
+_TABLES: dict[str, Callable[[bytes], np.ndarray]] = {
+    ".bin": read_bin,
+    ".pcd": lambda data: read_pcd(io.BytesIO(data)),
+}
+SUFFIXES = (*sorted((".npy", ".npz", ".ply", *_TABLES)), *MESHES)
 MESH_SAMPLES = 200_000
 """Points sampled on a mesh."""
-_KEYS = {"xyz": ("xyz", "points", "pc"), "rgb": ("rgb", "colors", "colours"), "normal": ("normal", "normals")}
+XYZ_KEYS = ("xyz", "points", "pc")
+"""Names of an .npz file's array of positions."""
+_KEYS = {"xyz": XYZ_KEYS, "rgb": ("rgb", "colors", "colours"), "normal": ("normal", "normals")}
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
     """The points of a file that are finite, and how many are not.
 
     A PLY file gives its vertices, also if it is a mesh; other meshes are sampled. An .npy array has columns x y z and,
-    if there are six, colours; an .npz file has `xyz` (or points, pc), and optionally `rgb` and `normal`.
+    if there are six, colours; an .npz file has `xyz` (or points, pc), and optionally `rgb` and `normal`, or one such
+    array. Of a .pcd and a .bin file (ScanObjectNN's or KITTI's) only the positions are read.
 
     Raises:
         SceneError: the file is missing, of another format, broken, or has no finite point.
@@ -53,6 +64,8 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
         xyz, rgb, normal = read_vertices(path)
     elif suffix in (".npy", ".npz"):
         xyz, rgb, normal = _arrays(path)
+    elif suffix in _TABLES:
+        xyz, rgb, normal = _table(path), None, None
     elif suffix in MESHES:
         xyz, rgb, normal = _sampled(path)
     else:
@@ -93,11 +106,28 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
         if len(found["xyz"]) > MAX_POINTS:
             raise ValueError(f"it holds {len(found['xyz'])} points, more than {MAX_POINTS}: thin them out")
         arrays = {name: np.asarray(values, np.float64) for name, values in found.items()}
-    except (OSError, ValueError, IndexError, EOFError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # numpy and zipfile raise errors of all kinds
         raise SceneError(
             f"The points cannot be read: {first_line(error)}", where=path, fix="save a float array of shape (points, 3)"
         ) from error
     return arrays["xyz"], arrays.get("rgb"), arrays.get("normal")
+
+
+def _table(path: Path) -> np.ndarray:
+    data = read_bytes(path, what="point cloud", most=MAX_TABLE_BYTES)
+    try:
+        with np.errstate(all="ignore"):  # numbers that their type cannot hold
+            xyz = _TABLES[path.suffix.lower()](data)[:, :3]
+        if len(xyz) > MAX_POINTS:
+            raise ValueError(f"it holds {len(xyz)} points, more than {MAX_POINTS}: thin them out")
+    except MemoryError:
+        raise
+    except Exception as error:  # numpy raises whatever its parsers raised
+        what = f"The points cannot be read: {first_line(error)}"
+        raise SceneError(what, where=path, fix="export it again, or convert it to .ply") from error
+    return xyz
 
 
 def _named(loaded: Any) -> dict[str, np.ndarray]:
@@ -106,6 +136,8 @@ def _named(loaded: Any) -> dict[str, np.ndarray]:
         table: Any = loaded
         return {"xyz": table[:, :3]} | ({"rgb": table[:, 3:]} if table.shape[1] == 6 else {})
     held: list[str] = loaded.files
+    if len(held) == 1 and held[0] not in XYZ_KEYS:
+        return _named(loaded[held[0]])
     first = {name: next((key for key in keys if key in held), None) for name, keys in _KEYS.items()}
     return {name: loaded[key] for name, key in first.items() if key is not None}
 

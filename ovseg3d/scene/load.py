@@ -29,7 +29,7 @@ from ovseg3d.scene.images import ends_well, load_photo, read_header
 from ovseg3d.scene.readers.formats import read_capture
 from ovseg3d.scene.readers.raw import Lens, RawCapture, RawFrame, check_lens, check_pose, every_eighth, shorten
 from ovseg3d.scene.readers.segmentations import annotated_photos
-from ovseg3d.scene.sizes import check_size, companion, compare_sizes, oriented_size, reduction_for
+from ovseg3d.scene.sizes import check_reduced, check_size, companion, compare_sizes, oriented_size, reduction_for
 
 
 def load_scene(
@@ -293,6 +293,7 @@ def _build_frames(
         except SceneError as error:
             problems.append(error)
             continue
+        check_reduced(target, stated, factor, raw.path)
         if reduction == 1:
             rescaled.setdefault(round(size[0] / stated[0], 3), []).append(entry)
         unturned += header.orientation > 1 and not upright

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from ovseg3d.errors import SceneError
-from ovseg3d.limits import check_array, check_regular
+from ovseg3d.limits import MIN_REDUCED_SIDE, check_array, check_regular
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.copies import Copies
 from ovseg3d.scene.images import Header, read_header, too_many_channels
@@ -30,6 +30,13 @@ def reduction_for(raw: RawCapture, copies: Copies, max_side: int | None) -> floa
             except SceneError:
                 continue  # reported later, with its frame
     return float(max(1, math.ceil(longest / max_side)))
+
+
+def check_reduced(size: tuple[int, int], full: tuple[int, int], factor: float, where: Path) -> None:
+    """Raises SceneError: a photo of the size `full` (width, height) is reduced to one that shows nothing."""
+    if factor > 1 and min(size) < MIN_REDUCED_SIDE:
+        what = f"Photos reduced by {factor:g} have {size[0]}x{size[1]} pixels; a side has at least {MIN_REDUCED_SIDE}"
+        raise SceneError(what, where=where, fix=f"--downscale {max(1, min(full) // MIN_REDUCED_SIDE)}, or less")
 
 
 def oriented_size(header: Header, stated: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:

@@ -400,6 +400,9 @@ def test_kinds_of_picture() -> None:
     assert parse_kinds("color, depth,depth") == ("colour", "depth")
     with pytest.raises(ConfigError):
         parse_kinds(",")
+    with pytest.raises(ConfigError) as caught:
+        parse_kinds("depth,lables")
+    assert str(caught.value.fix).startswith("--what depth,labels; there are colour,")
 
 
 def parsed(*arguments: str) -> Train:

@@ -95,6 +95,30 @@ def test_one_plane_is_answered_with_a_warning(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0 and "one plane" in json.loads(done.stdout)["warnings"][0] and "one plane" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["detect", "pose"])
+def test_files_of_other_kinds(cli: Cli, tmp_path: Path, command: str) -> None:
+    (tmp_path / "README.md").write_text("# Nothing\n")
+    for name, words in (("README.md", "no point cloud"), ("m.xyzrgb", "no such file"), ("m.bin", "missing")):
+        done = cli(command, tmp_path / name)
+        assert done.returncode == 2 and words in done.stderr, name
+        assert all(suffix in done.stderr for suffix in (".pcd", ".ply", ".jpg")) or name == "m.bin"
+    done = cli(command, tmp_path / "no-run")
+    assert done.returncode == 2 and "There is no such run" in done.stderr
+
+
+@pytest.mark.parametrize(("shape", "word"), [((1, 1, 1), "line"), ((0, 0, 0), "place")])
+def test_a_line_and_a_place_hold_no_objects(cli: Cli, tmp_path: Path, shape: tuple, word: str) -> None:
+    file = write_ply(tmp_path / "cloud.ply", np.linspace(0, 4, 2000)[:, None] * shape + 1)
+    done = cli("detect", file, "--output", tmp_path / "out")
+    assert (
+        done.returncode == 0
+        and done.stderr.split() == f"Note: The cloud is one {word}: no object stands out from it.".split()
+    )
+    assert "0 objects in 2,000 points" in done.stdout and (tmp_path / "out/detections.json").is_file()
+    done = cli("pose", file)
+    assert done.returncode == 0 and f"one {word}" in done.stderr and "--min-score" not in done.stderr
+
+
 def test_other_frames_are_answered_with_a_warning(cli: Cli, tmp_path: Path) -> None:
     xyz = room_cloud().xyz
     cases = {"cm": 100 * xyz, "y-up": xyz[:, [1, 2, 0]], "fallen": xyz * [1, -1, -1]}

@@ -20,7 +20,7 @@ from ovseg3d.session import Run
 from scripts.training.pose_crops import pose_crop
 
 KEYS = {
-    "label", "bbox", "center", "size", "rotation_wxyz", "front", "azimuth_rad", "elevation_rad", "theta_rad",
+    "id", "label", "bbox", "center", "size", "rotation_wxyz", "front", "azimuth_rad", "elevation_rad", "theta_rad",
     "symmetry_order", "pose_probabilities", "score", "source", "sources", "n_photos",
 }  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert said["frame"] == "input" and said["objects"]
     found = {one.instance.id: one for one in run.pose() if one.pose is not None}
-    assert len(found) == len(said["objects"])
+    assert [one["id"] for one in said["objects"]] == list(found)
     for one, same in zip(said["objects"], found.values()):
         assert one["source"] in ("photo", "fused") and one["n_photos"] == len(same.views) > 0
         assert one["azimuth_rad"] is not None and set(one["sources"]) <= {"photo", "cloud"}
@@ -151,5 +151,10 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
             assert one["pose"]["front"] == pytest.approx(world.apply(same.front))
             # The box lies along the pose.
             assert (from_wxyz(one["rotation_wxyz"]).inv() * expected).magnitude() < 1e-6
+    done = cli("pose", folder)
+    heading, *rows = done.stdout.splitlines()
+    assert heading.split()[:3] == ["name", "id", "score"]
+    start = heading.index("id")
+    assert [int(row[: start + 2].split()[-1]) for row in rows[: len(found)]] == list(found)
     done = cli("pose", folder, "--view", "nothing")
     assert done.returncode == 2 and "no view 'nothing'" in done.stderr

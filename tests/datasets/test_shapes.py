@@ -103,6 +103,11 @@ def test_arrays_without_points_are_refused(array: np.ndarray, tmp_path: Path) ->
         read_shape(tmp_path / "a.npy")
 
 
+def test_positions_under_the_names_that_clouds_have(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", xyz=POINTS, rgb=POINTS)
+    assert np.allclose(read_shape(tmp_path / "a.npz").points, POINTS)
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="missing"):
         read_shape(tmp_path / "no.ply")

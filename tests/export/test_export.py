@@ -252,15 +252,20 @@ def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     assert parse_what(" cloud, html,cloud") == ("cloud", "html")
     with pytest.raises(ConfigError, match="no export 'meshes'") as caught:
         run.export("meshes", tmp_path)
-    assert caught.value.fix == "--what mesh"
+    assert str(caught.value.fix).startswith("--what mesh; there are cloud, mesh,")
+    with pytest.raises(ConfigError) as caught:
+        parse_what("cloud,htlm,clod")
+    assert str(caught.value.fix).startswith("--what cloud,html; there are")
     with pytest.raises(ConfigError, match="Nothing to export"):
         run.export(",", tmp_path)
     with pytest.raises(ConfigError, match="no option 'pionts'") as caught:
         run.export("cloud", tmp_path, pionts=3)
-    assert caught.value.fix == "points"
+    assert str(caught.value.fix).startswith("one of phrases, ") and str(caught.value.fix).endswith("is points")
     for name, value in (("points", 0), ("spacing", math.inf), ("seconds", math.inf), ("fps", 0.0), ("width", 200_000)):
-        with pytest.raises(ConfigError, match=f"{name} must be above 0"):
+        with pytest.raises(ConfigError, match=f"{name} must be above 0") as caught:
             run.export("cloud", tmp_path, **{name: value})
+        if name in ("points", "spacing"):
+            assert re.fullmatch(rf"--{name} [\d.]+", str(caught.value.fix))
     with pytest.raises(ConfigError, match="names no phrases"):
         run.export("labels", tmp_path)
     monkeypatch.setitem(sys.modules, "laspy", None)
@@ -341,6 +346,8 @@ def test_a_second_answer_takes_the_place_of_the_first(run: Run, tmp_path: Path) 
     assert save(answer, views[0]) == {"points.ply", "overview.png", "masks", mask, "notes.txt"}
     (answer,) = engine.ask(["a red box"], threshold=0.9999)
     assert not answer.present and save(answer) == {"notes.txt"}
+    (folder / "notes.txt").unlink()
+    assert save(answer) == set() and not folder.exists(), "an absent phrase without views has no files"
 
 
 def test_the_command(cli: Cli, folder: Path, tmp_path: Path) -> None:

@@ -439,9 +439,29 @@ def test_frames_that_are_evident(room: PointCloud) -> None:
     for factor, unit in ((100, "centimetres"), (1000, "millimetres")):
         large = guess_frame(room.xyz * factor)
         assert large.metres_per_unit == pytest.approx(1 / factor) and unit in large.warnings[0]
+        assert ("--scale 0.0254 for inches" in large.warnings[0]) == (unit == "centimetres")
     assert "0.391 m" in guess_frame(room.xyz / 10).warnings[0]
-    flat = guess_frame(room.xyz * [1, 1, 0.001])
-    assert "one plane" in flat.warnings[-1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cloud_without_thickness_has_no_objects(room: PointCloud) -> None:
+    tilt = Rotation.from_euler("xyz", [0.4, 0.7, 0.2]).as_matrix()
+    clouds = {"plane": room.xyz * [1, 1, 0.001], "line": room.xyz * [1, 0, 0], "place": room.xyz * 0 + 3.0}
+    for word, xyz in clouds.items():
+        for turn in (np.eye(3), tilt):
+            found = detect_scene(PointCloud(xyz @ turn.T))
+            assert not found.detections and f"The cloud is one {word}: no object" in found.frame.warnings[-1]
+    for xyz in (room.xyz[:1], room.xyz[:2]):
+        with pytest.raises(ConfigError, match=r"50 are the least"):
+            detect_scene(PointCloud(xyz))
+
+
+def test_an_object_on_a_wide_floor_stands_out() -> None:
+    rng = np.random.default_rng(0)
+    floor = rng.uniform([-5, -5, 0], [5, 5, 0], (20_000, 3))
+    box = rng.uniform([0, 0, 0], [0.5, 0.5, 1.0], (180, 3))  # less than a percent of the points
+    guess = guess_frame(np.concatenate([floor, box]))
+    assert guess.up == (0, 0, 1) and guess.warnings == () and not guess.is_flat
 
 
 def test_a_stated_frame_needs_no_warning(room: PointCloud) -> None:

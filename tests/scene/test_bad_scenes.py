@@ -338,6 +338,14 @@ def test_impossible_options(tmp_path):
             load_scene(tmp_path, **options)
 
 
+@pytest.mark.parametrize("options", [{"downscale": 1000}, {"max_side": 2}])
+def test_photos_reduced_to_nothing(tmp_path, options):
+    w.write_nerfstudio(tmp_path)
+    error = _refused(tmp_path, **options)
+    assert "a side has at least 4" in error.what and error.fix == "--downscale 4, or less"
+    load_scene(tmp_path, downscale=4)
+
+
 def test_several_problems_are_gathered(tmp_path):
     w.write_nerfstudio(tmp_path)
     w.photo(3, (30, 16)).save(tmp_path / "images/03.png")

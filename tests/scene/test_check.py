@@ -103,10 +103,16 @@ def test_masks_and_labels(tmp_path):
     Image.new("L", (w.WIDTH, w.HEIGHT)).save(tmp_path / "black.png")
     Image.new("L", (10, 10)).save(tmp_path / "square.png")
     data["frames"][3]["mask_path"] = "black.png"
-    data["frames"][4]["label_file_path"] = "square.png"
+    for number in (1, 2, 4, 5):
+        data["frames"][number]["label_file_path"] = "square.png"
     findings = check_scene(load_scene(w.write_nerfstudio(tmp_path, data)))
     assert findings[0].level == "error" and "hides every pixel" in findings[0].what
-    assert any("another shape" in f.what and f.level == "warning" for f in findings)
+    (shape,) = [f for f in findings if "another shape" in f.what]
+    assert shape.level == "warning" and str(shape.where).endswith("square.png and 1 more"), "one for all four"
+    for number in (1, 2, 4, 5):
+        data["frames"][number]["label_file_path"] = "images/00.png"
+    findings = check_scene(load_scene(w.write_nerfstudio(tmp_path, data), downscale=3.3))
+    assert not any("another shape" in f.what for f in findings), "sides are rounded"
 
 
 def test_the_picture(tmp_path):

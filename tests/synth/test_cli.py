@@ -29,6 +29,18 @@ def test_it_says_what_to_type_next(tmp_path, capsys):
     assert "ovseg3d train" in out and "26 objects" in out
 
 
+def test_the_help_says_what_a_seed_does_with_a_named_room(tmp_path, capsys):
+    assert main(["synth", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "with --room, only cameras and light are drawn from it" in said
+    rooms = {}
+    for seed in ("0", "4"):
+        assert main(["synth", str(tmp_path / seed), "--room", "desk", "--seed", seed, *SMALL]) == 0
+        rooms[seed] = json.loads((tmp_path / seed / "transforms.json").read_text())
+    poses = [[frame["transform_matrix"] for frame in room["frames"]] for room in rooms.values()]
+    assert rooms["0"]["classes"] == rooms["4"]["classes"] and poses[0] != poses[1]
+
+
 @pytest.mark.parametrize("wrong", [["--room", "dek"], ["--views", "1"], ["--world", "nowhere.world"]])
 def test_mistakes_end_with_code_2_and_leave_nothing(tmp_path, capsys, wrong):
     assert main(["synth", str(tmp_path / "room"), *wrong]) == 2

@@ -12,8 +12,11 @@ SCENE = (1.0, 60.0)
 ROOM = 25.0
 """Where the unit is no metre, it is the largest one in which the scene is no larger than this, metres."""
 UNITS = {1.0: "metres", 0.01: "centimetres", 0.001: "millimetres"}
+INCH = 0.0254
 FLAT = 0.02
-"""A cloud whose thickness is below this share of its extent is one plane."""
+"""A cloud whose thickness is at most this share of its extent is one plane, in any direction."""
+THIN = ("", "plane", "line", "place")
+"""What a cloud is without extent in so many directions."""
 SLAB = 0.04
 """Thickness of floor and ceiling, as a share of the height."""
 
@@ -25,6 +28,8 @@ class Frame:
     up: tuple[float, float, float] = (0.0, 0.0, 1.0)
     metres_per_unit: float = 1.0
     warnings: tuple[str, ...] = ()
+    is_flat: bool = False
+    """Whether the cloud is one plane, line or place, so that no object can stand out from it."""
 
 
 def guess_frame(xyz: Float[np.ndarray, "points 3"]) -> Frame:
@@ -33,8 +38,14 @@ def guess_frame(xyz: Float[np.ndarray, "points 3"]) -> Frame:
     low, high = np.percentile(sample, [1, 99], axis=0)
     extent = high - low
     metres, warnings = _unit(float(extent.max()))
-    if extent.min() < FLAT * extent.max():
-        return Frame((0.0, 0.0, 1.0), metres, (*warnings, "The cloud is one plane: no object stands out from it."))
+    thin = _thin(sample)
+    if thin == 3:
+        warnings = ()
+    if thin:
+        said = f"The cloud is one {THIN[thin]}: no object stands out from it."
+        return Frame((0.0, 0.0, 1.0), metres, (*warnings, said), is_flat=True)
+    if extent.min() <= FLAT * extent.max():  # few points stand out from a plane
+        return Frame((0.0, 0.0, 1.0), metres, warnings)
     axis = 2
     inside = (sample - low) / extent
     if _lies_on_y(inside, extent):
@@ -49,11 +60,21 @@ def guess_frame(xyz: Float[np.ndarray, "points 3"]) -> Frame:
     return Frame((0.0, sign, 0.0) if axis == 1 else (0.0, 0.0, sign), metres, warnings)
 
 
+def _thin(sample: np.ndarray) -> int:
+    """The number of directions, at right angles to each other, along which the cloud has no extent."""
+    around = sample - sample[0]  # exactly 0 where all points are one
+    axes = np.linalg.eigh(np.cov(around.T, bias=True))[1]
+    # A small object on a wide floor may have less than a percent of the points.
+    extent = np.ptp(np.percentile(around @ axes, [0.1, 99.9], axis=0), axis=0)
+    return int((extent <= FLAT * extent.max()).sum())
+
+
 def _unit(longest: float) -> tuple[float, tuple[str, ...]]:
     metres = next((unit for unit in UNITS if longest * unit <= ROOM), 1.0)
     if longest > SCENE[1] and metres != 1.0:
-        said = f"The cloud extends over {longest:.0f} units: taken as {UNITS[metres]}; --scale 1 if they are metres."
-        return metres, (said,)
+        said = f"The cloud extends over {longest:.0f} units: taken as {UNITS[metres]}; --scale 1 if they are metres"
+        inches = f", --scale {INCH} for inches" if longest * INCH <= SCENE[1] else ""
+        return metres, (f"{said}{inches}.",)
     if not SCENE[0] <= longest <= SCENE[1]:
         return 1.0, (f"The cloud extends over {longest:.3g} m; if that is wrong, state metres per unit with --scale.",)
     return 1.0, ()

@@ -1,12 +1,12 @@
 """The objects of a whole cloud, with what had to be assumed about its frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
-from ovseg3d.heads.detection.detector import Detector
+from ovseg3d.heads.detection.detector import MIN_POINTS, Detector
 from ovseg3d.heads.detection.frame import Frame, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
@@ -52,13 +52,17 @@ def detect_scene(
         ConfigError: the cloud has too few points, or extends too far.
     """
     guess = guess_frame(cloud.xyz)
+    if instance is not None and guess.is_flat:  # objects that are known need not stand out
+        guess = replace(guess, warnings=guess.warnings[:-1], is_flat=False)
     # What was stated needs no warning.
     warnings = tuple(
         text
         for text in guess.warnings
         if not (up is not None and "--up" in text) and not (metres_per_unit is not None and "--scale" in text)
     )
-    frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings)
+    frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings, guess.is_flat)
+    if frame.is_flat and len(cloud) >= MIN_POINTS:
+        return DetectedScene((), frame)
     detector = detector or Detector()
     found = detector.detect(
         cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, pictures=pictures
