@@ -95,7 +95,7 @@ class Query:
         names = [scene.frames[view].name for view in chosen]
         start = time.monotonic()
         answers = engine.ask(
-            tuple(dict.fromkeys(phrase for said in self.asked for phrase in in_list(said))),
+            tuple(dict.fromkeys(phrase for said in self.asked for phrase in in_list(said) or [""])),
             alternatives=alternatives,
             negatives=negatives,
             canonical=canonical,

@@ -89,8 +89,7 @@ def few_shot_curve(
     *,
     logit_scale: float,
     shots: Sequence[int],
-    draws: int,
-    rng: np.random.Generator,
+    draws: Sequence[np.random.Generator],
     log_prior: Float[np.ndarray, " classes"] | None = None,
     pool: Bool[np.ndarray, " shapes"] | None = None,
 ) -> dict[str, dict[int, float]]:
@@ -105,8 +104,7 @@ def few_shot_curve(
         names: unit vectors of the classes' names.
         logit_scale: of the encoder.
         shots: labelled shapes of each class; each class needs more.
-        draws: how often they are drawn.
-        rng: draws them.
+        draws: the generator of each draw.
         log_prior: of the names, as `ShapeNamer.log_prior` gives it; None: all are alike.
         pool: shapes that may be labelled, of which none is named; None: every shape may be.
     """
@@ -117,7 +115,7 @@ def few_shot_curve(
     text = means @ names.T * logit_scale - (0.0 if log_prior is None else log_prior)
     found: dict[str, dict[int, list[float]]] = {"zero-shot": {0: [float((text.argmax(1) == labels)[asked].mean())]}}
     for count in shots:
-        for _ in range(draws):
+        for rng in draws:
             of = [np.flatnonzero(given & (labels == k)) for k in range(len(names))]
             own = np.concatenate([rng.permutation(shapes)[:count] for shapes in of])
             rest = np.setdiff1d(np.flatnonzero(asked), own)

@@ -359,7 +359,7 @@ def few_shots(namer: ShapeNamer, data: Data, stems: list[torch.Tensor], rng: np.
     names = name_vectors(namer, [data.classes[k] for k in common], False)
     scale = namer.encoder.logit_scale
     prior = namer.log_prior(names)
-    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=DRAWS, rng=rng, log_prior=prior)
+    found = few_shot_curve(views, label, names, logit_scale=scale, shots=SHOTS, draws=[rng] * DRAWS, log_prior=prior)
     print(f"few shots, {len(common)} classes: {found}")
     return {"classes": len(common), "top1": found}
 

@@ -108,8 +108,7 @@ class NamingParts:
             names,
             logit_scale=scale,
             shots=[count for count in SHOTS if count <= self.labelled],
-            draws=DRAWS,
-            rng=rng,
+            draws=[rng] * DRAWS,
             log_prior=namer.log_prior(names),
             pool=np.arange(len(label)) < len(pool),
         )

@@ -66,7 +66,7 @@ def test_few_shots_of_clear_classes() -> None:
     views = np.eye(6)[labels][:, None] + 0.05 * rng.normal(size=(12, 2, 6))
     views /= np.linalg.norm(views, axis=2, keepdims=True)
     names = np.eye(6)[[3, 4, 5]]
-    found = few_shot_curve(views, labels, names, logit_scale=30.0, shots=(1, 2), draws=2, rng=rng)
+    found = few_shot_curve(views, labels, names, logit_scale=30.0, shots=(1, 2), draws=[rng] * 2)
     assert set(found) == {"zero-shot", "logistic", "cached"} and set(found["zero-shot"]) == {0, 1, 2}
     assert found["logistic"] == {1: 1.0, 2: 1.0} == found["cached"]
     assert found["zero-shot"][0] < 0.8
@@ -78,5 +78,5 @@ def test_few_shots_are_drawn_from_a_pool_and_the_others_are_named() -> None:
     pool = np.arange(12) < 6
     views = np.eye(2)[np.where(pool, labels, 1 - labels)][:, None]
     rng = np.random.default_rng(0)
-    found = few_shot_curve(views, labels, np.eye(2), logit_scale=30.0, shots=(3,), draws=1, rng=rng, pool=pool)
+    found = few_shot_curve(views, labels, np.eye(2), logit_scale=30.0, shots=(3,), draws=[rng], pool=pool)
     assert found == {"zero-shot": {0: 0.0, 3: 0.0}, "logistic": {3: 0.0}, "cached": {3: 0.0}}
