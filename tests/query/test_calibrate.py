@@ -135,6 +135,7 @@ def test_answers_of_others_are_kept(own: Run) -> None:
 
 def test_to_begin_anew_replaces_what_is_kept_and_loses_nothing_by_an_error(own: Run) -> None:
     own.calibrate([("green", True), ("red", False)])
+    load(own.folder, layout="none").calibrate([("red", True)])
     before, view = (own.folder / FILE).read_bytes(), QueryEngine(own).scene.frames[0].name
     with pytest.raises(ConfigError, match="outside of the photo"):
         own.calibrate([Label("red", True, view, 1e5, 0.0)], reset=True)
@@ -142,6 +143,7 @@ def test_to_begin_anew_replaces_what_is_kept_and_loses_nothing_by_an_error(own: 
     own.calibrate([("blue", True)], reset=True)
     kept = load_calibration(own.folder, QueryEngine(own).semantics.encoder.weight_hash, True)
     assert [label.phrase for label in kept.labels] == ["blue"]
+    assert len(json.loads((own.folder / FILE).read_text())["calibrations"]) == 1, "the other layout's is gone, too"
 
 
 @pytest.mark.parametrize("wrong", [("sofa", "no"), ("sofa", None), ("sofa", 1), (" ", True), (3, True)])
