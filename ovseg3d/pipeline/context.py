@@ -46,6 +46,8 @@ class Context:
     run: RunFolder = field(init=False)
     """Set once the folder exists, before the first stage runs."""
     resumed: bool = False
+    learned_with: dict[str, Any] | None = None
+    """The features.json of a resumed run that has learned semantics with the same settings and phrases; else None."""
     # Results for later stages.
     encoded: Encoded | None = None
     renderer: Renderer | None = None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -99,6 +100,7 @@ def train_scene(
             folder = Path(output_dir) if output_dir is not None else None
             context.run = create_run(scene, config, folder, held=held, trust=trust)
         else:
+            context.learned_with = _learned_with(earlier, scene, config)
             context.run = _continue_run(earlier, scene, config, held)
         if scene.phrases:
             keep_phrases(context.run.folder, scene.phrases)
@@ -113,6 +115,15 @@ def _with_phrases(scene: Scene, config: Config, earlier: RunFolder | None) -> Sc
     """The capture with the phrases of the settings, unless the earlier run read them from the same source."""
     asked, had = config.encode.phrases, None if earlier is None else from_anywhere(earlier.config.encode).phrases
     return replace(scene, phrases=read_list(asked)) if asked is not None and asked != had else scene
+
+
+def _learned_with(earlier: RunFolder, scene: Scene, config: Config) -> dict[str, Any] | None:
+    """The features.json of a run that has learned semantics with these settings and phrases; else None."""
+    before = earlier.config
+    same = (from_anywhere(before.encode), before.semantics) == (config.encode, config.semantics)
+    learned = "semantics" in before.stages and earlier.status()["status"] == "done"
+    phrases = scene.phrases == earlier.phrases or not scene.phrases
+    return earlier.encoded() if same and learned and phrases else None
 
 
 def _continue_run(earlier: RunFolder, scene: Scene, config: Config, held: ExitStack) -> RunFolder:

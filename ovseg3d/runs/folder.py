@@ -110,6 +110,11 @@ class RunFolder:
         """Merge `metrics` into metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **metrics})
 
+    def encoded(self) -> dict[str, Any] | None:
+        """Content of features.json; None before the photos are encoded. Raises RunError."""
+        path = self.folder / "features.json"
+        return read_json(path, RunError) if path.exists() else None
+
     @property
     def phrases(self) -> tuple[str, ...]:
         """Phrases of the scene; see `runs.phrases`. Raises RunError."""

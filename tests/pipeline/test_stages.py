@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tiny import small_settings
 
 from ovseg3d.engine import Event
 from ovseg3d.errors import ConfigError
+from ovseg3d.files import write_json
 from ovseg3d.pipeline import train
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.folder import RunFolder
@@ -92,6 +94,33 @@ def test_a_field_is_not_measured_twice_unless_asked(copied: RunFolder, tiny_scen
     (copied.folder / "views.json").unlink()
     train_scene(tiny_scene, replace(copied.config, only="field"), resume=copied)
     assert (copied.folder / "views.json").exists()
+
+
+def test_semantics_are_learned_again_only_if_something_has_changed(
+    run: RunFolder, tiny_scene: Path, tmp_path: Path
+) -> None:
+    made = load(shutil.copytree(run.folder, tmp_path / "run"))
+
+    def learns(only: str | None = None, **changes: Any) -> bool:
+        """Whether a resumed training learns semantics."""
+        config, events = replace(load(made.folder).config, only=only), []
+        parts = {name: replace(getattr(config, name), **change) for name, change in changes.items()}
+        train_scene(tiny_scene, replace(config, **parts), resume=made.folder, report=events.append)
+        return not any("Skipped: semantics" in message for message in logs(events, "plan"))
+
+    train_scene(tiny_scene, replace(made.config, only=None), resume=made)
+    assert not learns()
+    assert learns(only="semantics"), "the user asks for it"
+    assert learns(semantics={"instance_crops": 1}) and not learns(semantics={"instance_crops": 1})
+    learns(semantics={"instance_crops": 2}, only="evaluate")
+    assert learns(), "an evaluation has learned nothing with its settings"
+    assert learns(encode={"phrases": "sand;stone"}) and not learns()
+    made.write_status("interrupted")
+    assert learns()
+    described = made.encoded()
+    described["clip"]["weight_hash"] = "other"
+    write_json(made.folder / "features.json", described)
+    assert learns(), "an encoder has changed"
 
 
 def test_a_stop_while_views_are_measured_is_made_up_for(copied: RunFolder, tiny_scene: Path) -> None:

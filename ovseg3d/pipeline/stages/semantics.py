@@ -11,8 +11,8 @@ from ovseg3d.runs.stages import SEMANTICS
 
 
 class SemanticsStage(Stage):
-    """Learns semantics. A resumed run learns them again, since its method or phrases may differ. An interrupted
-    training continues from its checkpoint."""
+    """Learns semantics. A resumed run learns them again only if its field, its features, its phrases or a setting has
+    changed. An interrupted training continues from its checkpoint."""
 
     spec = SEMANTICS
 
@@ -24,6 +24,11 @@ class SemanticsStage(Stage):
                 where=context.scene.path,
                 fix='--phrases "chair;table", or --method default',
             )
+
+    def may_skip(self, context: Context) -> bool:
+        run, before = context.run, context.learned_with
+        same = before is not None and before == run.encoded()
+        return same and context.new_steps == 0 and SEMANTICS.is_in(run.folder)
 
     def run(self, context: Context) -> bool:
         run, train = context.run, context.config.train
