@@ -74,6 +74,12 @@ def test_left_is_seen_from_the_view_or_from_the_objects_own_front() -> None:
         solve("the desk left of the night stand", room())
 
 
+@pytest.mark.parametrize("question", ["not a chair", "the thing that is not the chair", "across from the sofa"])
+def test_a_question_that_names_nothing_to_look_for_is_refused(question: str) -> None:
+    with pytest.raises(ConfigError, match="does not say what to look for"):
+        solve(question, room())
+
+
 def test_a_seats_left_is_the_left_of_who_sits_there() -> None:
     # Who sits on chair 5 looks along -y, so that +x is on the left.
     records = [*ROOM, entry(9, "ball", (3.3, -1, 0.1), (0.2, 0.2, 0.2))]

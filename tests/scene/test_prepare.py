@@ -441,6 +441,18 @@ def test_unreadable_video(tmp_path, content):
     assert "video" in fails(tmp_path / "clip.mp4", tmp_path).what
 
 
+def test_a_video_that_shows_the_same_all_the_time_is_said_to_do_so(tmp_path):
+    frames = [texture(3, 128).astype(np.uint8)[:96]] * 120
+    error = fails(make_video(tmp_path / "still.mp4", frames, fps=5), tmp_path)
+    assert "Only 1 of 120 frames" in error.what and "walking" in error.fix
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 2**31}, {"threads": 0}, {"threads": -3}])
+def test_numbers_that_the_solver_cannot_take(tmp_path, options):
+    name = next(iter(options))
+    assert fails(tmp_path, tmp_path, **options).where == f"--{name}"
+
+
 def test_photos_without_detail_are_said_to_show_too_little(tmp_path):
     (tmp_path / "in").mkdir()
     for i in range(4):

@@ -42,7 +42,7 @@ def solve(text: str, catalogue: Catalogue) -> Solution:
     """Answer a question. What follows a reference is said of it, or else of the head.
 
     Raises:
-        ConfigError: "left of" needs a viewer, because the reference has no known front.
+        ConfigError: nothing is named to look for; or "left of" needs a viewer, because the reference has no known front.
     """
     low, high = parse(text), parse(text, high=True)
     solver = _Solver(catalogue)
@@ -67,6 +67,10 @@ class _Solver:
 
     def solution(self, question: Question) -> Solution:
         noun = question.noun
+        if question.rest and noun.is_plain and not noun.text:
+            raise ConfigError(
+                f'"{question.rest}" does not say what to look for', fix='name it first, such as "chairs not at the desk"'
+            )
         if question.rest:
             self.notes.append(f'"{question.rest}" is not understood; this is the answer to the rest')
         nothing = noun.is_plain and (question.ask == "find" or noun.is_layout)

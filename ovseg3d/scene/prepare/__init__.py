@@ -86,6 +86,10 @@ def prepare_scene(
         raise SceneError(f"Three frames are the least that can be placed, not {max_frames}", where="--max-frames")
     if max_side is not None and max_side < 64:
         raise SceneError(f"Photos of {max_side} pixels are too small to be placed", where="--max-side")
+    if not 0 <= seed < 2**31:
+        raise SceneError(f"A seed lies from 0 to {2**31 - 1}, not at {seed}", where="--seed")
+    if threads is not None and threads < 1:
+        raise SceneError(f"One thread is the least, not {threads}", where="--threads", fix="leave it out for all cores")
     if not source.exists():
         raise SceneError("There is nothing at this path", where=source, fix="name a video file or a folder of photos")
     _check_free(out)
@@ -260,10 +264,12 @@ def _take_video(source: Path, images: Path, max_frames: int, max_side: int | Non
     windows = max(_MIN_WINDOWS, round(duration * _FRAMES_PER_SECOND))
     choice = choose(measured.measures, max_frames, windows=windows)
     if len(choice.kept) < _MIN_PHOTOS:
+        few = f"The video has only {found} frame{'s' if found != 1 else ''}"
+        what = few if found < _MIN_PHOTOS else f"Only {len(choice.kept)} of {found} frames show something new"
         raise SceneError(
-            f"The video has only {found} frames; three are the least that can be placed",
+            f"{what}; three are the least that can be placed",
             where=source,
-            fix="record 20 to 60 seconds",
+            fix="record 20 to 60 seconds while walking around the room",
         )
     names = [f"frame_{number:06d}.jpg" for number in choice.kept]
     _video.write_frames(
