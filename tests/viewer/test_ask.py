@@ -1,12 +1,15 @@
 """Queries, clicks and camera flights of sessions, without a browser, on playroom with known instances."""
 
+import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from playroom import EYE, INSTANCES, inside, is_taken
 
+from ovseg3d.cli import main
 from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import from_wxyz, to_wxyz
@@ -39,6 +42,24 @@ def test_a_phrase_finds_its_instance_and_an_absent_one_is_said_to_be_absent(shar
     by_labels = replace(reply, answers=tuple(replace(one, calibrated_by="labels") for one in reply.answers))
     assert "Calibrated by the labels of this run" in reply_html(by_labels)
     assert "labels of this run" not in reply_html(reply)
+
+
+def test_the_viewer_python_and_the_command_line_give_one_answer(
+    shared: SharedScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phrases = ("teddy bear", "an elephant", "what is on the desk?", "how many chairs are there?")
+    command = ["query", str(shared.run.folder), *phrases, "--views", "none", "--output", str(tmp_path / "q"), "--json"]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)["answers"]
+    shown = ask(shared, Question(phrases)).answers
+    for phrase, viewed, said in zip(phrases, shown, printed, strict=True):
+        asked = shared.run.query(phrase)
+        assert viewed.present == asked.present == said["present"], phrase
+        assert viewed.score == pytest.approx(asked.score) == said["score"]
+        np.testing.assert_array_equal(viewed.points, asked.point_index)
+        assert said["n_points"] == len(asked.point_index)
+        ids = [instance.id for instance in asked.instances]
+        assert [one.id for one in viewed.instances] == ids == [one["id"] for one in said["instances"]]
 
 
 def test_arrows_show_the_fronts_that_the_run_keeps(connect, shared: SharedScene, errors: list[str]) -> None:
