@@ -26,8 +26,8 @@ class RunContext:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """The run's phrases, else those of its capture if it is loaded. Raises RunError."""
-        return self.run.phrases or (() if self.scene is None else self.scene.phrases)
+        """The run's phrases. Raises RunError."""
+        return self.run.phrases
 
     @cached_property
     def poses(self) -> Poses:

@@ -146,7 +146,7 @@ class QueryEngine:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """The run's phrases, else those of its capture if it is loaded."""
+        """The run's phrases."""
         return self.context.phrases
 
     @property

@@ -168,7 +168,7 @@ class RunFolder:
                 where=path,
                 fix="train again, or give the original with --scene PATH (to train: PATH --resume --output-dir RUN)",
             )
-        return replace(scene, phrases=self.phrases or scene.phrases)
+        return replace(scene, phrases=self.phrases)
 
 
 def open_scene(path: Path | str, config: Config, trust: Trust = NO_TRUST) -> Scene:

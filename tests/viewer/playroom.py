@@ -21,6 +21,7 @@ from ovseg3d.points.semantic_scene import EncoderFacts, SemanticScene, save_sema
 from ovseg3d.query.layout_prior import PLANE_WORDS
 from ovseg3d.query.relevancy import CANONICAL
 from ovseg3d.runs.folder import RunFolder, create_run, open_scene
+from ovseg3d.runs.phrases import keep_phrases
 from ovseg3d.runs.settings import make_config
 from ovseg3d.scene import Camera
 from ovseg3d.synth import surface_cloud
@@ -134,7 +135,9 @@ def meaning(surface: Surface, instance: np.ndarray, called: list[str]) -> Semant
 def make_run(folder: Path, points: int = 40_000) -> RunFolder:
     """A run of playroom in `folder`, without a checkpoint: render it with `Splats`."""
     config = make_config("cpu", flags={"only": "field,semantics"})
-    run = create_run(open_scene(PLAYROOM, config), config, folder)
+    scene = open_scene(PLAYROOM, config)
+    run = create_run(scene, config, folder)
+    keep_phrases(folder, scene.phrases)
     save_semantics(run.folder, meaning(*exact_surface(PLAYROOM, points)))
     run.write_status("done")
     return run

@@ -42,7 +42,7 @@ def solve(text: str, catalogue: Catalogue) -> Solution:
     """Answer a question. What follows a reference is said of it, or else of the head.
 
     Raises:
-        ConfigError: nothing is named to look for; or "left of" needs a viewer, because the reference has no known front.
+        ConfigError: no noun says what to look for; "left of" needs a viewer, because the reference has no known front.
     """
     low, high = parse(text), parse(text, high=True)
     solver = _Solver(catalogue)
@@ -69,7 +69,7 @@ class _Solver:
         noun = question.noun
         if question.rest and noun.is_plain and not noun.text:
             raise ConfigError(
-                f'"{question.rest}" does not say what to look for', fix='name it first, such as "chairs not at the desk"'
+                f'"{question.rest}" does not say what to look for', fix='name it first: "the chair not at the desk"'
             )
         if question.rest:
             self.notes.append(f'"{question.rest}" is not understood; this is the answer to the rest')
