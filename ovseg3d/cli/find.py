@@ -8,12 +8,12 @@ import numpy as np
 import tyro
 
 from ovseg3d.cli.flags import Json, ShapeClip, ShapeWeights, UpAxis
-from ovseg3d.errors import ConfigError, ShapeError
+from ovseg3d.errors import CacheError, ConfigError, OutputError, ShapeError
 from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.runs.devices import DeviceName
 
 if TYPE_CHECKING:
-    from ovseg3d.heads.naming import ShapeIndex, ShapeNamer
+    from ovseg3d.heads.naming import Entry, ShapeIndex, ShapeNamer
 
 INDEX_NAME = ".ovseg3d-shapes.safetensors"
 
@@ -68,7 +68,7 @@ class Find:
         index, problems = self._indexed(namer)
         hits = index.search(query, self.top)
         for problem in problems:
-            get_console(json_output=True).print(f"Left out: {problem}", markup=False, soft_wrap=True)
+            _notice(f"Left out: {problem}")
         if self.json:
             print_json({"query": {"text": self.phrase[0] if self.phrase else None, "picture": self.picture,
                                   "shape": self.shape},
@@ -100,31 +100,60 @@ class Find:
         from ovseg3d.cli.console import get_console
         from ovseg3d.cli.progress import sentence_bar
         from ovseg3d.datasets import find_shapes
-        from ovseg3d.heads.naming import Entry, ShapeIndex, load_index
+        from ovseg3d.heads.naming import Entry, ShapeIndex
 
-        path = self.index or self.folder / INDEX_NAME
-        made_by = f"{namer.id}, up {self.up}"
-        known = load_index(path, made_by).known() if path.is_file() else {}
-        entries, vectors, problems = [], [], []
-        files = find_shapes(self.folder)
-        with sentence_bar(get_console(json_output=True)) as report:
-            for number, file in enumerate(files):
-                report("Indexing shapes", number / len(files))
-                state = file.stat()
-                entry = Entry(file.relative_to(self.folder).as_posix(), (state.st_size, state.st_mtime_ns))
-                try:
-                    vector = known[entry] if entry in known else self._embed(namer, file)
-                except ShapeError as error:
-                    problems.append(f"{entry.file}: {error.what}")
-                    continue
-                entries.append(entry)
-                vectors.append(vector)
-        if not entries:
+        path, made_by = self.index or self.folder / INDEX_NAME, f"{namer.id}, up {self.up}"
+        known = self._known(path, made_by)
+        found: dict[Entry, np.ndarray] = {}
+        problems, files = [], find_shapes(self.folder)
+        try:
+            with sentence_bar(get_console(json_output=True)) as report:
+                for number, file in enumerate(files):
+                    report("Indexing shapes", number / len(files))
+                    state = file.stat()
+                    entry = Entry(file.relative_to(self.folder).as_posix(), (state.st_size, state.st_mtime_ns))
+                    try:
+                        found[entry] = known[entry] if entry in known else self._embed(namer, file)
+                    except ShapeError as error:
+                        problems.append(f"{entry.file}: {error.what}")
+        except KeyboardInterrupt:
+            _keep(made_by, {**known, **found}, path)
+            raise
+        if not found:
             raise ShapeError("No shape in this folder can be used", where=self.folder, fix="; ".join(problems[:3]))
-        index = ShapeIndex(made_by, tuple(entries), np.stack(vectors))
-        if set(entries) != set(known):
-            index.save(path)
-        return index, problems
+        if found.keys() != known.keys():
+            _keep(made_by, found, path)
+        return ShapeIndex(made_by, tuple(found), np.stack(list(found.values()))), problems
+
+    def _known(self, path: Path, made_by: str) -> dict["Entry", np.ndarray]:
+        """The vectors of the index on disk. The folder's own is made anew if it cannot be used; a file that the user
+        names is not overwritten."""
+        from ovseg3d.heads.naming import load_index
+
+        try:
+            return load_index(path, made_by).known() if path.is_file() else {}
+        except CacheError as error:
+            if self.index is not None:
+                raise
+            _notice(f"{error.what}; it is made anew.")
+            return {}
+
+
+def _keep(made_by: str, vectors: dict["Entry", np.ndarray], path: Path) -> None:
+    """Write the index; a folder that cannot be written to is searched all the same."""
+    from ovseg3d.heads.naming import ShapeIndex
+
+    try:
+        if vectors:
+            ShapeIndex(made_by, tuple(vectors), np.stack(list(vectors.values()))).save(path)
+    except OutputError as error:
+        _notice(f"The index is not kept: {error.what} ({error.where})")
+
+
+def _notice(text: str) -> None:
+    from ovseg3d.cli.console import get_console
+
+    get_console(json_output=True).print(text, markup=False, soft_wrap=True)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ovseg3d.cli.flags import Allow, AllowFlags, Json
-from ovseg3d.errors import printable
+from ovseg3d.errors import ConfigError, printable
 from ovseg3d.runs.config import SceneConfig
 from ovseg3d.runs.decisions import decide
 from ovseg3d.runs.stages import STAGE_NAMES, describe_plan, plan
@@ -47,6 +47,8 @@ class Info:
         from ovseg3d.scene.load import inspect_scene
         from ovseg3d.scene.plot import plot_scene
 
+        if self.output is not None and self.output.suffix.lower() != ".png":
+            raise ConfigError(f"The plot is a PNG file, not {self.output.name}", fix=f"{self.output.stem}.png")
         scene, problems = inspect_scene(
             self.scene, format=self.format, downscale=self.downscale, scale=self.scale, trust=self.allow.trust()
         )

@@ -32,6 +32,7 @@ from ovseg3d.export.points import import_laspy, save_cloud
 from ovseg3d.export.records import instance_records, place
 from ovseg3d.export.source import ExportSource
 from ovseg3d.files import write_json
+from ovseg3d.limits import MAX_POINTS
 from ovseg3d.render.frames import What, render_video
 from ovseg3d.render.paths import check_video, interpolation, resized
 from ovseg3d.render.views import choose_views
@@ -102,6 +103,8 @@ class _Export:
             value = getattr(options, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be above 0 and a number, not {value}", fix=f"--{name} {usual}")
+        if options.points is not None and options.points > MAX_POINTS:
+            raise ConfigError(f"points must be at most {MAX_POINTS:,}, not {options.points:,}", fix="--points 1000000")
         check_video(options.seconds, options.fps, options.width)
         if options.phrases or options.select or {"labels", "instances"} & set(kinds):
             self.source.need_engine()

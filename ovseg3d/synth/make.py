@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ovseg3d.errors import ConfigError, nearest
+from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.synth.demo import desk, playroom
 from ovseg3d.synth.furnish import random_room
 from ovseg3d.synth.render import Detail
@@ -84,6 +85,10 @@ def synthesise(
         raise ConfigError("--room is one of the built-in rooms; it takes no --assets or --world", where="--room")
     if min(views.train, views.test) < 0 or views.train < 2 or min(views.width, views.height) < 8:
         raise ConfigError("a scene needs at least 2 views of at least 8 x 8 pixels", where="--views, --width, --height")
+    if views.width * views.height > MAX_PIXELS:
+        raise ConfigError(f"a photo has at most {MAX_PIXELS:,} pixels", where="--width, --height", fix="--width 640")
+    if seed is not None and seed < 0:
+        raise ConfigError(f"a seed is at least 0, not {seed}", where="--seed", fix="--seed 0")
     if room is None and seed is None and not assets and not world:
         room = "playroom"
     origin: dict = {"room": room, "seed": seed or 0}

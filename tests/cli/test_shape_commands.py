@@ -1,13 +1,17 @@
 """`name` and `find`, end to end on small files."""
 
 import json
+import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import trimesh
 from commands import Cli
 from PIL import Image
+
+from ovseg3d.cli.find import INDEX_NAME, Find
 
 
 @pytest.fixture
@@ -96,6 +100,41 @@ def test_the_index_follows_the_folder(cli: Cli, shapes: Path, monkeypatch: pytes
     np.save(shapes / "pole.npy", trimesh.sample.sample_surface(trimesh.creation.cylinder(0.2, 2.0), 500, seed=0)[0])
     assert names() == {"pole.npy", "box.obj"}
     assert len(embedded) == 2  # the new one, and the one that cannot be used
+
+
+def test_an_index_that_cannot_be_used_or_kept_costs_no_answer(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    """A file that the user names is not overwritten."""
+    index = shapes / INDEX_NAME
+    index.write_bytes(b"no index")
+    done = cli("find", shapes, "a ball", "--up", "z")
+    assert done.returncode == 0 and "made anew" in done.stderr and "ball.ply" in done.stdout
+    done = cli("find", shapes, "a ball", "--up", "y")
+    assert done.returncode == 0 and "made anew" in done.stderr, "another up axis"
+    assert stat.S_IMODE(index.stat().st_mode) == stat.S_IMODE((shapes / "ball.ply").stat().st_mode)
+    (tmp_path / "mine").write_bytes(b"something else")
+    assert cli("find", shapes, "a ball", "--index", tmp_path / "mine").returncode == 2
+    assert (tmp_path / "mine").read_bytes() == b"something else"
+    done = cli("find", shapes, "a ball", "--up", "z", "--index", tmp_path / "mine" / "index")
+    assert done.returncode == 0 and "is not kept" in done.stderr and "ball.ply" in done.stdout
+
+
+def test_an_interrupted_search_keeps_what_it_has_indexed(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ovseg3d.heads.naming import ShapeNamer
+
+    embed, embedded = ShapeNamer.embed, []
+
+    def stop_at_second(*given: Any) -> np.ndarray:
+        embedded.append(1)
+        if len(embedded) == 2:
+            raise KeyboardInterrupt
+        return embed(*given)
+
+    monkeypatch.setattr(ShapeNamer, "embed", stop_at_second)
+    find = Find(shapes, ("a ball",), up="z")
+    with pytest.raises(KeyboardInterrupt):
+        find.main()
+    find.main()
+    assert len(embedded) == 4, "one before, one interrupted; the second of two usable ones, and the unusable one"
 
 
 @pytest.mark.parametrize(

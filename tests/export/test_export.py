@@ -266,6 +266,8 @@ def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
             run.export("cloud", tmp_path, **{name: value})
         if name in ("points", "spacing"):
             assert re.fullmatch(rf"--{name} [\d.]+", str(caught.value.fix))
+    with pytest.raises(ConfigError, match="points must be at most"):
+        run.export("cloud", tmp_path, points=10**9)
     with pytest.raises(ConfigError, match="names no phrases"):
         run.export("labels", tmp_path)
     monkeypatch.setitem(sys.modules, "laspy", None)

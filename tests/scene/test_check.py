@@ -174,6 +174,8 @@ def test_info_lists_every_problem_and_says_so_in_its_exit_code(tmp_path, capsys)
     assert main(["info", str(tmp_path), "--output", str(tmp_path / "p.png")]) == 2
     text = capsys.readouterr().out
     assert "error:" in text and "try:" in text and "24x16" in text
+    assert main(["info", str(tmp_path), "--output", str(tmp_path / "p.pdf")]) == 2
+    assert "PNG file" in capsys.readouterr().err
 
 
 def test_info_of_a_missing_folder(tmp_path, capsys):

@@ -41,7 +41,16 @@ def test_the_help_says_what_a_seed_does_with_a_named_room(tmp_path, capsys):
     assert rooms["0"]["classes"] == rooms["4"]["classes"] and poses[0] != poses[1]
 
 
-@pytest.mark.parametrize("wrong", [["--room", "dek"], ["--views", "1"], ["--world", "nowhere.world"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--room", "dek"],
+        ["--views", "1"],
+        ["--seed", "-1"],
+        ["--width", "100000", "--height", "100000"],
+        ["--world", "nowhere.world"],
+    ],
+)
 def test_mistakes_end_with_code_2_and_leave_nothing(tmp_path, capsys, wrong):
     assert main(["synth", str(tmp_path / "room"), *wrong]) == 2
     assert "Try" in capsys.readouterr().err or wrong[0] == "--views"

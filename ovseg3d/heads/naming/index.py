@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ovseg3d.errors import CacheError
 from ovseg3d.files import write_atomic
@@ -63,7 +63,7 @@ class ShapeIndex:
         """Write the index, whole or not at all. Raises OutputError."""
         listing = json.dumps([[entry.file, *entry.state] for entry in self.entries])
         facts = {"format_version": str(FORMAT), "encoder": self.encoder, "entries": listing}
-        write_atomic(path, lambda target: save_file({"vectors": self.vectors.astype(np.float32)}, target, facts))
+        write_atomic(path, save({"vectors": self.vectors.astype(np.float32)}, facts))
 
 
 def load_index(path: Path, encoder: str) -> ShapeIndex:
