@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
 from torch import Tensor
 
 from ovseg3d.errors import SceneError
@@ -23,7 +24,10 @@ MAX_BOX_VIEWS = 100
 MAX_CELL_VIEWS = 300
 """Cameras that cells are tested against; in longer sequences neighbours see the same."""
 MAX_POINTS = 500_000
-"""Content points whose depth is computed in all cameras, evenly thinned; more would take gigabytes."""
+"""Content points that are used, evenly thinned; their depths in more would take gigabytes."""
+FAR = 4.0
+"""Content farther from all cameras than this many times the median depth is background, and left to the contraction. In a
+room nothing is. Outdoors a few buildings on the horizon would make all cells coarse."""
 MAX_SILHOUETTES = 32
 """Photos that carve the visual hull."""
 
@@ -51,19 +55,28 @@ def find_box(scene: Scene, config: FieldConfig, use_depth: bool = False) -> Fiel
     if evidence is None:
         # Cameras lie in the inner box or on its border. Content further away is contracted.
         return _box(center, radius, open_scene, config.cascades if open_scene else 1, config.near, rotation)
-    content = evidence.points
+    content = evidence.points[:: -(-len(evidence.points) // MAX_POINTS)]
     local = np.concatenate([content, eyes]) @ rotation.T
-    low, high = np.percentile(content @ rotation.T, [3, 97], axis=0)
+    low, high = np.percentile(content[~_is_far(content, cameras)] @ rotation.T, [3, 97], axis=0)
     low, high = np.minimum(low, (eyes @ rotation.T).min(0)), np.maximum(high, (eyes @ rotation.T).max(0))
     center = rotation.T @ ((low + high) / 2)
     radius = float((high - low).max() / 2) * 1.05 or 1.0  # if all points coincide
     farthest = float(np.percentile(np.abs(local - rotation @ center).max(-1), 99.5)) / radius
     cascades = int(np.clip(math.ceil(math.log2(max(farthest, 1.0))) + 1, 1, 6)) if open_scene else 1
-    some = content[:: -(-len(content) // MAX_POINTS)]
-    depths = np.concatenate([camera.project(some)[1] for camera in cameras])
+    depths = np.concatenate([camera.project(content)[1] for camera in cameras])
     nearest = float(np.percentile(depths[depths > 0], 1)) if (depths > 0).any() else 0.0
     near = max(config.near, 0.5 * nearest / radius)
     return _box(center, radius, open_scene, max(cascades, 2) if open_scene else 1, near, rotation)
+
+
+def _is_far(points: Float[np.ndarray, "points 3"], cameras: list[Camera]) -> Bool[np.ndarray, " points"]:
+    """Points whose nearest camera is farther than `FAR` times the median depth in the images."""
+    seen = (camera.sees(points) for camera in cameras)
+    depths = np.concatenate([z[inside] for _, z, inside in seen])
+    if not len(depths):
+        return np.zeros(len(points), dtype=bool)
+    nearest, _ = cKDTree([camera.position for camera in cameras]).query(points)
+    return nearest > FAR * np.median(depths)
 
 
 def _box(

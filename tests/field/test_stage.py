@@ -167,6 +167,19 @@ def test_box_from_cameras_holds_what_they_look_at(scene):
     assert np.linalg.norm(box.center) < 0.5 and 1.0 < box.radius < 4.0 and box.open
 
 
+def test_buildings_on_the_horizon_do_not_make_the_box_larger(scene):
+    """Bounded by what is near, wherever the far points are; they are still within the cascades."""
+    rng = np.random.default_rng(0)
+    near = rng.uniform(-0.6, 0.6, (900, 3))
+    angle = rng.uniform(0, 2 * np.pi, 200)
+    far = np.stack([60 * np.cos(angle), 60 * np.sin(angle), rng.uniform(0, 5, 200)], -1)
+    alone, both = (find_box(replace(scene, points=points), FieldConfig()) for points in (near, np.r_[near, far]))
+    assert both.radius < 1.5 * alone.radius
+    assert both.radius * 2 ** (both.cascades - 1) > 55 > alone.radius * 2 ** (alone.cascades - 1)
+    none_seen = find_box(replace(scene, points=near + [0, 0, 500]), FieldConfig())
+    assert np.isfinite(none_seen.radius)
+
+
 def test_box_from_depth_is_tighter_about_the_content(scene):
     box = find_box(scene, FieldConfig(), use_depth=True)
     corner = box.field_from_input @ np.array([0.6, 0.5, 0.0, 1.0])
