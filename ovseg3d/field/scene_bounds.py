@@ -26,8 +26,8 @@ MAX_CELL_VIEWS = 300
 MAX_POINTS = 500_000
 """Content points that are used, evenly thinned; their depths in more would take gigabytes."""
 FAR = 4.0
-"""Content farther from all cameras than this many times the median depth is background, and left to the contraction. In a
-room nothing is. Outdoors a few buildings on the horizon would make all cells coarse."""
+"""Content farther from all cameras than this many times the median depth is background, and left to the contraction. In
+a room nothing is. Outdoors a few buildings on the horizon would make all cells coarse."""
 MAX_SILHOUETTES = 32
 """Photos that carve the visual hull."""
 
