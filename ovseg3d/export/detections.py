@@ -21,6 +21,7 @@ from ovseg3d.scene.clouds import PointCloud
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 Triple = tuple[float, float, float]
 FILES = ("birds_eye.png", "detections.csv", "coco3d.json", "detections.json")
@@ -146,10 +147,11 @@ def draw_from_above(
     basis = _basis(np.array(up))
     _draw_points(axes, cloud, basis)
     names = [one.label or "object" for one in objects]
-    for name, one, rgb in zip(names, objects, colours(names)[1:] / 255):
-        _draw_box(axes, one, basis, name, rgb)
+    tints = colours(names)[1:] / 255
+    outlines = [_draw_box(axes, one, basis, rgb) for one, rgb in zip(objects, tints)]
     unit = "m" if metric else "units"
     axes.set(title=title, xlabel=f"[{unit}]", ylabel=f"[{unit}]", aspect="equal")
+    _write_names(axes, [f"{name} {one.score:.2f}" for name, one in zip(names, objects)], outlines, tints)
     write_atomic(path, lambda place: figure.savefig(place, format="png"))
 
 
@@ -166,21 +168,14 @@ def _draw_points(axes: "Axes", cloud: PointCloud, basis: np.ndarray) -> None:
     axes.scatter(*xyz[shown][order, :2].T, s=1.5, c=shade, linewidths=0)
 
 
-def _draw_box(axes: "Axes", detection: Boxed, basis: np.ndarray, name: str, rgb: np.ndarray) -> None:
+def _draw_box(axes: "Axes", detection: Boxed, basis: np.ndarray, rgb: np.ndarray) -> Float[np.ndarray, "5 2"]:
+    """Draw a box and its front; returns its outline."""
     half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1], [1, 1]]) / 2 * detection.size[:2]
     turn = from_wxyz(detection.rotation_wxyz).as_matrix()
     corners = (half @ turn[:, :2].T + detection.center) @ basis.T
     axes.plot(*corners[:, :2].T, color=rgb * 0.8, linewidth=2)
-    x, y, _ = (float(v) for v in basis @ detection.center)
-    axes.annotate(
-        f"{name} {detection.score:.2f}",
-        (x, y),
-        ha="center",
-        va="center",
-        fontsize=7,
-        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
-    )
     if detection.front is not None:
+        x, y, _ = (float(v) for v in basis @ detection.center)
         dx, dy, _ = (float(v) for v in basis @ detection.front)
         side, length = detection.size[1] / 2, detection.size[1] / 2 + 0.3 * max(detection.size[:2])
         axes.annotate(
@@ -189,6 +184,32 @@ def _draw_box(axes: "Axes", detection: Boxed, basis: np.ndarray, name: str, rgb:
             (x + dx * side, y + dy * side),
             arrowprops={"arrowstyle": "-|>", "color": rgb * 0.6, "linewidth": 2},
         )
+    return corners[:, :2]
+
+
+def _write_names(axes: "Axes", names: Sequence[str], outlines: Sequence[np.ndarray], tints: np.ndarray) -> None:
+    """Write each name in its box, or on a side of it: where it hides least of the names before. Small boxes come
+    first."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.canvas.draw()  # the layout decides how large a name is
+    taken: list[Bbox] = []
+    for number in sorted(range(len(names)), key=lambda k: np.ptp(outlines[k], axis=0).prod()):
+        low, high = outlines[number].min(0), outlines[number].max(0)
+        middle = (low + high) / 2
+        text = axes.text(float(middle[0]), float(middle[1]), names[number], ha="center", va="center", fontsize=7)
+        text.set(color=tints[number] * 0.5, bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
+
+        def hidden(place: tuple[float, float], text: "Text" = text) -> float:
+            text.set_position(place)
+            extent = text.get_window_extent().padded(2)
+            shared = (Bbox.intersection(extent, other) for other in taken)
+            return sum(one.width * one.height for one in shared if one is not None)
+
+        heights = (middle[1], high[1], low[1], (middle[1] + high[1]) / 2, (middle[1] + low[1]) / 2)
+        places = [(float(x), float(y)) for x in (middle[0], low[0], high[0]) for y in heights]
+        text.set_position(min(places, key=hidden))
+        taken.append(text.get_window_extent())
 
 
 def _basis(up: np.ndarray) -> Float[np.ndarray, "3 3"]:

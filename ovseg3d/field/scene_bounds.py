@@ -25,7 +25,7 @@ MAX_CELL_VIEWS = 300
 """Cameras that cells are tested against; in longer sequences neighbours see the same."""
 MAX_POINTS = 500_000
 """Content points that are used, evenly thinned; their depths in more would take gigabytes."""
-FAR = 4.0
+FAR = 3.0
 """Content farther from all cameras than this many times the median depth is background, and left to the contraction. In
 a room nothing is. Outdoors a few buildings on the horizon would make all cells coarse."""
 MAX_SILHOUETTES = 32
