@@ -159,7 +159,11 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
     temporary = _temporary(path)
     try:
         if callable(data):
+            temporary.touch()
+            usual = stat.S_IMODE(temporary.stat().st_mode)
+            temporary.unlink()
             data(temporary)
+            temporary.chmod(usual)  # safetensors makes files that only their owner can read
         else:
             temporary.write_bytes(data)
         with open(temporary, "rb") as written:
@@ -172,7 +176,7 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
             raise
         # Writers in other languages (safetensors, ffmpeg) report such errors as text.
         if not (isinstance(error, OSError) and error.errno):
-            for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
+            for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 if os.strerror(code) in str(error):
                     raise output_error(OSError(code, os.strerror(code)), path) from error
         if isinstance(error, OSError) and _is_about(error, temporary, path):

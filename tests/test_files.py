@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ovseg3d.errors import OutputError, RunError, SceneError
 from ovseg3d.files import expand, output_error, read_json, sweep, write_atomic, write_json, write_together
@@ -24,6 +25,12 @@ def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a" / "b.bin", b"123")
     assert (tmp_path / "a" / "b.bin").read_bytes() == b"123"
     assert leftovers(tmp_path / "a") == []
+
+
+def test_files_of_all_writers_have_the_usual_permissions(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "plain", b"1")
+    write_atomic(tmp_path / "tensors", lambda path: save_file({"a": np.zeros(3)}, path))
+    assert (tmp_path / "tensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_home_is_written_out_where_somebody_knows_it() -> None:

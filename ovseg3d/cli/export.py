@@ -104,7 +104,7 @@ class Export:
         result = {"run": run.folder, "frame": self.frame, "what": kinds, "files": files}
         if self.json:
             return result
-        console.print(f"{len(files)} files:", markup=False)
+        console.print(f"{len(files)} file{'s' if len(files) != 1 else ''}:", markup=False)
         images = [file for file in files if file.parent.name == "labels" and file.suffix == ".png"]
         for file in files:
             if file not in images:

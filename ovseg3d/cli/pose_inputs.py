@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,7 +180,7 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
         view: name of the photo from which angles are stated.
 
     Raises:
-        RunError, ConfigError, OutputError: the input or a flag is not usable, or the run's folder.
+        RunError, ConfigError: the input or a flag is not usable.
     """
     import numpy as np
 
@@ -193,16 +193,22 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     if view is not None:
         view = engine.frame(view).name
     found = pose_in_run(engine, phrases=labels)
-    keep_poses(engine, found)
+    notes: list[str] = []
+    try:
+        keep_poses(engine, found)
+    except OutputError as error:  # the run may be read-only; its poses are told all the same
+        notes.append(f"The run does not keep these poses: {error.what} ({error.where}).")
     objects = tuple(_of_instance(one, engine, view) for one in found if one.pose is not None)
     lost = sum(one.pose is None for one in found)
-    notes = (f"{lost} of {len(found)} instances are in no photo and no detection.",) if lost else ()
+    if lost:
+        notes.append(f"{lost} of {len(found)} instances are in no photo and no detection.")
     if not found:
-        notes = ("The run has no instances.",)
+        notes.append("The run has no instances.")
     surface = engine.semantics.surface
     x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
     photos = _drawn(found, engine, view)
-    return Posed(PosedScene(objects, "input", surface.metric, (x, y, z), surface.cloud, photos), notes, run.scene_name)
+    scene = PosedScene(objects, "input", surface.metric, (x, y, z), surface.cloud, photos)
+    return Posed(scene, tuple(notes), run.scene_name)
 
 
 def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -> "PosedObject":

@@ -38,7 +38,7 @@ STAGE_NAMES = {
     "evaluate": "measuring views",
     "render": "rendering views",
 }
-_COUNTED = ("features", "instance_crops")
+_COUNTED = ("features", "surface", "instance_crops")
 """Stages without metrics; their steps are shown instead."""
 
 
@@ -125,7 +125,7 @@ def figures(event: "Event") -> str:
         return sentence
     if event.kind == "start":
         return event.message or "starting"
-    if event.stage in ("evaluate", "render", "instance_crops"):
+    if event.stage in ("evaluate", "render", "surface", "instance_crops"):
         return f"{event.step} of {event.steps}"
     if event.stage == "features":
         left = f"  {format_seconds(event.seconds_left)} left" if event.seconds_left and event.progress < 1 else ""

@@ -13,6 +13,9 @@ from ovseg3d.cli.many import Many, ManyFlags
 from ovseg3d.cli.many_runs import Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
 
+SHOWN = 8
+"""Most instances that are printed of an answer."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -114,8 +117,10 @@ class Query:
             console.print(_sentence(answer), markup=False, soft_wrap=True)
             if answer.relation is not None and answer.relation.text:
                 console.print(f"  {answer.relation.text}", markup=False, soft_wrap=True)
-            for instance in answer.instances[:8]:
-                console.print(_instance(instance, scene.unit), markup=False, soft_wrap=True)
+            for instance in answer.instances[:SHOWN]:
+                console.print(_instance(instance, answer.phrase, scene.unit), markup=False, soft_wrap=True)
+            if len(answer.instances) > SHOWN:
+                console.print(f"  and {len(answer.instances) - SHOWN} more, which --json lists", markup=False)
             for kind in ("image", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
@@ -147,8 +152,9 @@ def _sentence(answer: Any) -> str:
     return f'"{answer.phrase}": {instances}{len(answer.points):,} points ({found}).'
 
 
-def _instance(instance: Any, unit: str) -> str:
+def _instance(instance: Any, phrase: str, unit: str) -> str:
     size = " x ".join(f"{length:.2f}" for length in instance.size)
     center = ", ".join(f"{value:.2f}" for value in instance.center)
     distance = "" if instance.distance is None else f", {instance.distance:.2f} {unit} away"
-    return f"  {instance.id}: {size} {unit} at ({center}){distance}, relevancy {instance.score:.2f}"
+    name = f" {instance.label}," if instance.label and instance.label != phrase else ""
+    return f"  {instance.id}:{name} {size} {unit} at ({center}){distance}, relevancy {instance.score:.2f}"

@@ -75,7 +75,7 @@ class Render:
         if self.json:
             print_json({"run": run.folder, "views": len(cameras), "fps": fps, "files": files})
             return
-        console.print(f"{len(files)} files, from {len(cameras)} views:", markup=False)
+        console.print(f"From {len(cameras)} view{'s' if len(cameras) != 1 else ''}:", markup=False)
         for parent in dict.fromkeys(file.parent for file in files):
             few = [file for file in files if file.parent == parent]
             shown = shell_path(few[0] if len(few) == 1 else parent)

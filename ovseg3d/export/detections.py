@@ -204,7 +204,7 @@ def _write_names(axes: "Axes", names: Sequence[str], outlines: Sequence[np.ndarr
             text.set_position(place)
             extent = text.get_window_extent().padded(2)
             shared = (Bbox.intersection(extent, other) for other in taken)
-            return sum(one.width * one.height for one in shared if one is not None)
+            return sum((one.width * one.height for one in shared if one is not None), 0.0)
 
         heights = (middle[1], high[1], low[1], (middle[1] + high[1]) / 2, (middle[1] + low[1]) / 2)
         places = [(float(x), float(y)) for x in (middle[0], low[0], high[0]) for y in heights]

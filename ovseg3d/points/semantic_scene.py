@@ -205,12 +205,7 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
         "metres_per_unit": scene.metres_per_unit,
     }
     path = folder / FILE
-
-    def write(temporary: Path) -> None:
-        save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)})
-        temporary.chmod(0o644)  # the library makes it readable by its owner only
-
-    write_atomic(path, write)
+    write_atomic(path, lambda temporary: save_file(arrays, temporary, metadata={"ovseg3d": json.dumps(facts)}))
     return path
 
 

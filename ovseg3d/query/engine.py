@@ -103,7 +103,7 @@ class QueryEngine:
             EncoderError: a phrase is too long for the encoder, or the encoder is not available.
             RunError: the encoder's weights differ from those that the run was trained with.
         """
-        phrases, negatives = in_list(phrases), in_list(negatives)
+        phrases, negatives, views = in_list(phrases), in_list(negatives), in_list(views)
         canonical, alternatives = (None if said is None else in_list(said) for said in (canonical, alternatives))
         criteria = Criteria(negatives, canonical, alternatives, threshold)
         self.similarity.others(canonical, negatives)

@@ -1,7 +1,6 @@
 """Answers as text and HTML for the panel. Phrases are escaped."""
 
 import html
-from collections.abc import Sequence
 
 from ovseg3d.viewer.answers import Hit, PhraseAnswer, Reply
 from ovseg3d.viewer.cards import card
@@ -42,10 +41,9 @@ def reply_html(reply: Reply) -> str:
     return card("".join(rows) + (f'<div style="opacity:0.65">{note}</div>' if note else ""))
 
 
-def hit_text(hit: Hit, phrases: Sequence[str], unit: str) -> str:
-    """The text of a hit's button: phrase, score and distance."""
-    phrase = phrases[hit.phrase]
-    short = phrase if len(phrase) <= 18 else f"{phrase[:17]}…"
+def hit_text(hit: Hit, name: str, unit: str) -> str:
+    """The text of a hit's button: name, score and distance."""
+    short = name if len(name) <= 18 else f"{name[:17]}…"
     away = "" if hit.instance.distance is None else f" · {hit.instance.distance:.1f} {unit} away"
     return f"{short} {hit.instance.score:.2f}{away}"
 

@@ -112,6 +112,10 @@ class Reply:
         """Relevancies, 0 for the phrases that are not in the scene."""
         return np.where([answer.present for answer in self.answers], self.relevancies, 0.0)
 
+    def name_of(self, hit: Hit) -> str:
+        """What a hit is: the name of its instance ("lamps left of the laptop" are lamps), else the phrase."""
+        return hit.instance.label or self.question.phrases[hit.phrase]
+
     def found(self) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
         """Surface points of all answers, and the most relevant phrase of each."""
         there = self.present_relevancies

@@ -125,8 +125,7 @@ class Overlays:
         up, named = self._shared.up, set()
         with self._context.lock:
             hits = reply.hits[:SHOWN_HITS] if reply is not None else ()
-            phrases = reply.question.phrases if reply is not None else ()
-            texts = [f"{phrases[hit.phrase]} {hit.instance.score:.2f}" for hit in hits]
+            texts = [f"{reply.name_of(hit)} {hit.instance.score:.2f}" for hit in hits] if reply is not None else []
             self._nodes.names("answer", [top_of(hit.instance, up) for hit in hits], texts)
             named |= {hit.instance.id for hit in hits}
             if selection is None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from heads.test_detection import room_cloud
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.errors import OutputError
 from ovseg3d.export.poses import PosedScene, save_poses
 from ovseg3d.geometry import from_wxyz
 from ovseg3d.scene import Camera
@@ -118,7 +120,7 @@ def test_a_set_of_files_replaces_the_pictures_of_the_one_before(tmp_path: Path) 
     assert (tmp_path / "mine.png").read_bytes() == b"mine"
 
 
-def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
+def test_a_run(cli: Cli, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
     view = run.load_scene().frames[0].name
@@ -158,3 +160,11 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path) -> None:
     assert [int(row[: start + 2].split()[-1]) for row in rows[: len(found)]] == list(found)
     done = cli("pose", folder, "--view", "nothing")
     assert done.returncode == 2 and "no view 'nothing'" in done.stderr
+
+    def refuse(*_: Any) -> None:
+        raise OutputError("No permission to write here", where=folder)
+
+    monkeypatch.setattr("ovseg3d.query.poses.keep_poses", refuse)
+    done = cli("pose", folder, "--json")
+    assert done.returncode == 0 and len(json.loads(done.stdout)["objects"]) == len(found)
+    assert "does not keep these poses" in json.loads(done.stdout)["notes"][0]

@@ -44,8 +44,10 @@ def test_what_is_counted_is_told_without_a_terminal(monkeypatch: pytest.MonkeyPa
     with Progress(Console(file=out, width=80)) as report:
         report(Event("start", "instance_crops", 0, 1, message="encoding instance crops"))
         report(Event("progress", "instance_crops", 32, 64, 0.5))
-        report(Event("progress", "surface", 1, 2, 0.5))  # has no figures, and is short
-    assert out.getvalue() == "instance crops:   0%  encoding instance crops\ninstance crops:  50%  32 of 64\n"
+        report(Event("progress", "surface", 1, 2, 0.5))
+        report(Event("progress", "lift", 1, 2, 0.5))  # has no figures, and is short
+    told = "instance crops:   0%  encoding instance crops\ninstance crops:  50%  32 of 64\nsurface:  50%  1 of 2\n"
+    assert out.getvalue() == told
 
 
 def test_set_up_tells_what_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:

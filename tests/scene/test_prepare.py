@@ -341,6 +341,22 @@ def test_exif_orientation_focal_length_and_size_are_applied(tmp_path):
     assert grey_difference(written, upright_picture.resize((160, 120), Image.Resampling.LANCZOS)) < 4
 
 
+@pytest.mark.parametrize("focal", [(26, 27), "long", 0, 10**9])
+def test_exif_that_says_nothing_costs_no_photo(tmp_path, focal):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = focal
+    Image.fromarray(draw_image(corner_poses(1)[0])).save(tmp_path / "a.jpg", exif=exif)
+    photo = photos.read_photo(tmp_path / "a.jpg")
+    assert photo.focal_35mm is None and (photo.width, photo.height) == (WIDTH, HEIGHT)
+    (tmp_path / "out").mkdir()
+    assert photos.write_photo(photo, tmp_path / "out", "a", 160)[1:] == (160, 120)
+
+
+def test_photos_are_in_the_order_of_their_numbers():
+    names = ["IMG_10.jpg", "IMG_2.jpg", "room².jpg", "a.jpg"]
+    assert sorted(names, key=photos.natural_key) == ["a.jpg", "IMG_2.jpg", "IMG_10.jpg", "room².jpg"]
+
+
 def test_heic_is_read(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     original = Image.fromarray(draw_image(corner_poses(1)[0]))
@@ -419,6 +435,13 @@ def test_folder_without_photos_names_the_video_in_it(tmp_path):
     error = fails(tmp_path / "in", tmp_path)
     assert "no photo" in error.what
     assert "clip.MOV" in error.fix
+
+
+def test_a_capture_with_poses_is_for_training(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/transforms.json").write_text("{}")
+    error = fails(tmp_path / "in", tmp_path)
+    assert "poses already (nerfstudio)" in error.what and "ovseg3d train" in error.fix
 
 
 def test_too_few_usable_photos_names_the_broken_ones(corner, tmp_path):

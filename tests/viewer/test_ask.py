@@ -100,6 +100,8 @@ def test_a_question_about_places_is_answered_with_its_reason(connect, errors: li
     laptop, lamp, chair = (INSTANCES[name] for name in ("silver laptop", "green desk lamp", "wooden chair"))
     hits = session.view.reply.hits
     assert {hit.instance.id for hit in hits} == {laptop["id"], lamp["id"], chair["id"]}
+    named = {hit.instance.id: session.view.reply.name_of(hit) for hit in hits}
+    assert "laptop" in named[laptop["id"]] and "chair" in named[chair["id"]], "what they are, not what was asked"
     # Boxes, names and highlighted points are those of the instances.
     assert len(groups["answer-names"]) == 3 and len(groups["answer-boxes"][0].points) == 3 * 12
     meant = np.isin(session.context.shared.semantics.instance, [hit.instance.id for hit in hits])
@@ -397,7 +399,7 @@ def test_the_button_of_a_hit_takes_the_browser_to_that_hit(connect, errors: list
     assert session.ask.found.visible and {hit.phrase for hit in hits} == {0, 1}
     assert len(hits) == len(bear.instances) + len(sofa.instances)
     for hit in hits:
-        bare.press(hit_text(hit, session.view.reply.question.phrases, session.context.shared.unit))
+        bare.press(hit_text(hit, session.view.reply.name_of(hit), session.context.shared.unit))
         wait_until(lambda center=hit.instance.center: looks_at(bare, center), f"the flight to {hit.instance.label}")
     assert errors == []
 

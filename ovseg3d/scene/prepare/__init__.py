@@ -32,6 +32,7 @@ from ovseg3d.scene.prepare.selection import BLURRED, choose, relative_sharpness
 from ovseg3d.scene.prepare.sfm import Group, Solver
 from ovseg3d.scene.prepare.upright import world_from_sfm
 from ovseg3d.scene.prepare.write import write_transforms
+from ovseg3d.scene.readers.formats import detect_formats
 
 __all__ = ["Advice", "PrepareReport", "prepare_scene"]
 
@@ -203,6 +204,12 @@ def _fill(
 def _take_photos(
     source: Path, images: Path, out: Path, max_frames: int, max_side: int | None, say: Progress
 ) -> _Capture:
+    if formats := detect_formats(source):
+        raise SceneError(
+            f"The photos in this folder have poses already ({formats[0]})",
+            where=source,
+            fix=f"ovseg3d train {source}; to find poses anew, name the folder of its photos alone",
+        )
     paths = _photos.find_photos(source, out.absolute())
     if not paths:
         videos = sorted(p.name for p in source.iterdir() if p.suffix.lower() in _video.SUFFIXES)

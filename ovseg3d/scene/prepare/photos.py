@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ovseg3d.errors import SceneError
-from ovseg3d.scene.opening import open_image
+from ovseg3d.scene.opening import open_image, orientation_of
 from ovseg3d.scene.prepare.selection import GREY_SIDE, Measure, measure
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".heic", ".heif", ".webp", ".tif", ".tiff", ".bmp"}
-_ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
+_EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405
 _DIAGONAL_35MM = 43.2666  # millimetres, of a 36 x 24 film frame
 
 
@@ -59,7 +59,7 @@ def find_photos(folder: Path, leave_out: Path) -> list[Path]:
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key under which IMG_2 comes before IMG_10."""
     parts = re.split(r"(\d+)", name.lower())
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 @contextmanager
@@ -75,25 +75,31 @@ def _open(path: Path) -> Generator[Image.Image, None, None]:
 def read_photo(path: Path) -> Photo:
     """Read and measure one photo. Raises OSError (PIL's UnidentifiedImageError is one) or ValueError."""
     with _open(path) as image:
-        exif = image.getexif()
         width, height = image.size
-        if exif.get(_ORIENTATION, 1) >= 5:  # 5 to 8 turn by 90 degrees
+        if orientation_of(image) >= 5:  # 5 to 8 turn by 90 degrees
             width, height = height, width
         if min(width, height) < 24:
             raise ValueError(f"only {width}x{height} pixels")
-        focal = exif.get_ifd(_EXIF_IFD).get(_FOCAL_35MM)
+        focal = _focal_35mm(image)
         # A JPEG can be decoded at an eighth of its size for an eighth of the time.
         image.draft("L", (GREY_SIDE, GREY_SIDE))
         small = ImageOps.exif_transpose(image).convert("L")
     small.thumbnail((GREY_SIDE, GREY_SIDE), Image.Resampling.BOX)
-    focal_35mm = float(focal) if focal is not None and 5 < float(focal) < 1000 else None
-    return Photo(path, width, height, focal_35mm, measure(np.asarray(small)))
+    return Photo(path, width, height, focal, measure(np.asarray(small)))
+
+
+def _focal_35mm(image: Image.Image) -> float | None:
+    try:
+        focal = float(image.getexif().get_ifd(_EXIF_IFD)[_FOCAL_35MM])
+    except Exception:  # noqa: BLE001 - there is none, or damaged EXIF data raise any error
+        return None
+    return focal if 5 < focal < 1000 else None
 
 
 def write_photo(photo: Photo, folder: Path, stem: str, max_side: int | None) -> tuple[str, int, int]:
     """Write the photo into `folder` as stem + suffix; returns its name, width and height there."""
     with _open(photo.path) as image:
-        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        upright = orientation_of(image) == 1
         fits = max_side is None or max(image.size) <= max_side
         as_is = image.format in ("JPEG", "PNG") and image.mode in ("RGB", "RGBA")
         if upright and fits and as_is:

@@ -5,14 +5,13 @@ slider's current threshold.
 """
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 
 import viser
 
 from ovseg3d.errors import Ovseg3dError
 from ovseg3d.viewer.answer_html import SHOWN_HITS, hit_size, hit_text, reply_html
-from ovseg3d.viewer.answers import Hit, Question, Reply, ask, read_phrases, with_threshold
+from ovseg3d.viewer.answers import Question, Reply, ask, read_phrases, with_threshold
 from ovseg3d.viewer.cards import hint_html, message_html
 from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.navigation import Navigator
@@ -22,6 +21,7 @@ from ovseg3d.viewer.tabs.feedback import Feedback
 from ovseg3d.viewer.tabs.selection import SelectionFolder
 
 MAX_HISTORY = 30
+FLY = "click to fly there"
 _POOR_EXAMPLES = ("floor", "ceiling", "wall", "background", "other")
 """Phrases that the hint does not use as examples."""
 
@@ -62,7 +62,7 @@ class AskTab:
         self.display = AnswerDisplay(self._context)
         # Above the list of hits: below a long list it would not be visible.
         self.selection = SelectionFolder(self._context, self._navigator, self.ask_similar)
-        self.found = gui.add_folder("Found: click to fly there", visible=False)
+        self.found = gui.add_folder(f"Found: {FLY}", visible=False)
         with gui.add_folder("History", expand_by_default=False):
             self.earlier = gui.add_dropdown("Question", NO_OPTIONS)
         self.clear_button = gui.add_button("Clear", icon=viser.Icon.ERASER)
@@ -97,9 +97,18 @@ class AskTab:
     def ask(self, question: Question) -> None:
         """Answer a question and show it, unless there is a newer question or another surface by then."""
         mine = self._newest = object()
-        reply = ask(self._shared, question, self._view.eye)
+        before = self.answer.content
+        self.answer.content = hint_html("Looking…")
+        try:
+            reply = ask(self._shared, question, self._view.eye)
+        except BaseException:
+            self.answer.content = before
+            raise
         with self._context.lock:
-            if mine is not self._newest or reply.semantics is not self._shared.semantics:
+            if mine is not self._newest:
+                return
+            if reply.semantics is not self._shared.semantics:
+                self.answer.content = hint_html("There is a newer surface by now: ask again")
                 return
             # Before any control changes, since their callbacks read it.
             self._view.reply = reply
@@ -147,18 +156,22 @@ class AskTab:
             self._view.reply = reply
             self.answer.content = reply_html(reply)
             self.feedback.offer(reply)
-            self._show_hits(reply.hits[:SHOWN_HITS], reply.question.phrases)
+            self._show_hits(reply)
             self._view.answer_changed.emit()
 
-    def _show_hits(self, hits: Sequence[Hit], phrases: Sequence[str]) -> None:
+    def _show_hits(self, reply: Reply | None) -> None:
         """Show a button for each hit, which flies there."""
         for button in self._hits:
             button.remove()
         self._hits = []
-        self.found.visible = bool(hits)
+        self.found.visible = reply is not None and bool(reply.hits)
+        if reply is None:
+            return
+        many = len(reply.hits) > SHOWN_HITS
+        self.found.label = f"The best {SHOWN_HITS} of {len(reply.hits)}: {FLY}" if many else f"Found: {FLY}"
         with self.found:
-            for number, hit in enumerate(hits):
-                text, size = hit_text(hit, phrases, self._shared.unit), hit_size(hit, self._shared.unit)
+            for number, hit in enumerate(reply.hits[:SHOWN_HITS]):
+                text, size = hit_text(hit, reply.name_of(hit), self._shared.unit), hit_size(hit, self._shared.unit)
                 button = self._context.client.gui.add_button(text, color="gray", hint=size)
                 button.on_click(self._context.guarded(lambda _, number=number: self.fly_to_hit(number)))
                 self._hits.append(button)
@@ -209,6 +222,6 @@ class AskTab:
         self._view.reply = self._newest = None
         self.answer.content = ""
         self.feedback.offer(None)
-        self._show_hits((), ())
+        self._show_hits(None)
         self.selection.forget()
         self._view.answer_changed.emit()
