@@ -195,19 +195,14 @@ class Detect:
 def _table(found: "DetectedScene", eye: Any, width: int) -> Any:
     import numpy as np
 
-    from ovseg3d.cli.tables import Column, decimals, make_table
+    from ovseg3d.cli.tables import Column, decimals, make_table, triples
 
     unit, all_found = "m" if found.metric else "units", found.detections
-
-    def joined(between: str, triples: list[tuple[float, float, float]]) -> list[str]:
-        digits = decimals(value for triple in triples for value in triple)
-        return [between.join(f"{value:.{digits}f}" for value in triple) for triple in triples]
-
     columns = [
         Column("name", [d.label or "object" for d in all_found], "left"),
         Column("score", [f"{d.score:.2f}" for d in all_found]),
-        Column(f"size, {unit}", joined(" x ", [d.size for d in all_found])),
-        Column(f"centre, {unit}", joined(", ", [d.center for d in all_found]), spare=3),
+        Column(f"size, {unit}", triples(" x ", [d.size for d in all_found])),
+        Column(f"centre, {unit}", triples(", ", [d.center for d in all_found]), spare=3),
     ]
     if eye is not None:
         far = [float(np.linalg.norm(np.subtract(d.center, eye))) for d in all_found]

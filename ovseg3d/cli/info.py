@@ -29,7 +29,8 @@ class Info:
     scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")]
     """Scene folder, or a transforms.json."""
     format: str | None = None
-    """nerfstudio, instant-ngp, blender, colmap or llff; by default detected from the folder's content."""
+    """nerfstudio, instant-ngp, blender, colmap, llff, replica or scannet; by default detected from the
+    folder's content."""
     downscale: float | None = None
     """Reduction factor of the photos, relative to the size in the intrinsics."""
     scale: float | None = None

@@ -127,7 +127,7 @@ class Pose:
 def _table(posed: "Posed", width: int) -> Any:
     from math import degrees
 
-    from ovseg3d.cli.tables import Column, make_table
+    from ovseg3d.cli.tables import Column, make_table, triples
     from ovseg3d.export.poses import WAYS
 
     objects = posed.scene.objects
@@ -135,6 +135,10 @@ def _table(posed: "Posed", width: int) -> Any:
     if any(one.id is not None for one in objects):
         columns.append(Column("id", ["" if one.id is None else str(one.id) for one in objects]))
     columns.append(Column("score", [f"{one.score:.2f}" for one in objects]))
+    places = [one.center for one in objects if one.center is not None]
+    if len(places) == len(objects):
+        unit = "m" if posed.scene.metric else "units"
+        columns.append(Column(f"centre, {unit}", triples(", ", places), spare=3))
     if any(one.view is not None for one in objects):
         angles: dict[str, list[str]] = {"azimuth": [], "elevation": [], "theta": []}
         for one in objects:

@@ -59,6 +59,12 @@ def make_table(columns: Sequence[Column], width: int) -> Any:
     return table
 
 
+def triples(between: str, values: Sequence[Sequence[float]]) -> list[str]:
+    """Cells of three lengths each, such as "0.49 x 0.53 x 0.91", all with the same digits."""
+    digits = decimals(length for triple in values for length in triple)
+    return [between.join(f"{length:.{digits}f}" for length in triple) for triple in values]
+
+
 def decimals(values: Iterable[float]) -> int:
     """Digits after the point that lengths of this size need: none for millimetres of furniture, two for metres."""
     largest = max(map(abs, values), default=0.0)

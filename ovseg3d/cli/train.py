@@ -28,8 +28,9 @@ _CHOICES = {"--preset": ("cpu", "gpu"), "--quality": ("fast", "default", "high")
 class Train:
     """Fit a radiance field to posed photos, learn semantics on its surface, and evaluate held-out views.
 
-    Scenes are folders: nerfstudio, instant-ngp or Blender transforms.json, COLMAP, LLFF. The run is written to
-    outputs/SCENE/TIME/, and outputs/SCENE/latest points to it. Ctrl-C stops with a checkpoint; --resume continues.
+    Scenes are folders: nerfstudio, instant-ngp or Blender transforms.json, COLMAP, LLFF, Replica, ScanNet. The run is
+    written to outputs/SCENE/TIME/, and outputs/SCENE/latest points to it. Ctrl-C stops with a checkpoint; --resume
+    continues.
 
     Several scenes are trained one after another, with --workers in several processes, with --on ray on a cluster.
 
