@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovseg3d.encoders.depth import DepthEstimator, load_depth_estimator
+from ovseg3d.encoders.depth import load_depth_estimator
 from ovseg3d.engine import Event
 from ovseg3d.engine.workers import available_cores
 from ovseg3d.errors import CacheError
@@ -93,7 +93,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         made.append({"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays())
         return made[-1]
 
-    facts = _key_facts(context, decisions, given, prior)
+    facts = _key_facts(context, decisions, given, None if prior is None else prior.weight_hash)
     try:
         cache = FeatureCache.at(run.config.encode.cache_dir)
         arrays = cache.get_or_make(KIND, content_key(facts), make, context.stop)
@@ -125,7 +125,7 @@ def _announce_size(context: Context, decisions: Decisions) -> None:
 
 
 def _key_facts(
-    context: Context, decisions: Decisions, given: Observations | None, prior: DepthEstimator | None
+    context: Context, decisions: Decisions, given: Observations | None, prior_hash: str | None
 ) -> dict[str, Any]:
     """All that the points depend on; the cache's key is their hash."""
     scene = context.scene
@@ -139,8 +139,8 @@ def _key_facts(
         "seed": context.run.config.train.seed,
         "pycolmap": installed_version("pycolmap"),
     }
-    if prior is not None:
-        facts |= {"prior": prior.weight_hash, "transformers": installed_version("transformers")}
+    if prior_hash is not None:
+        facts |= {"prior": prior_hash, "transformers": installed_version("transformers")}
     return facts
 
 
