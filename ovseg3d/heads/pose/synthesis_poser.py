@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg3d.encoders import DenseEncoder, TextImageEncoder, load_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic
-from ovseg3d.heads.pose.features import crop_features
-from ovseg3d.heads.pose.photo import GRID, CropPose, load_own_encoder, phrase_vectors
+from ovseg3d.heads.pose.crop_head import CropHead
+from ovseg3d.heads.pose.photo import GRID, CropPose
 from ovseg3d.heads.pose.synthesis import (
     AZIMUTHS,
     CROPS_AT_ONCE,
@@ -66,7 +65,7 @@ class TrainedMeshes:
 
 
 @dataclass(frozen=True)
-class SynthesisPoser:
+class SynthesisPoser(CropHead):
     """Neural meshes with their encoder.
 
     Args:
@@ -81,15 +80,6 @@ class SynthesisPoser:
     def trained(self) -> TrainedMeshes:
         """The meshes, read once. Raises ConfigError."""
         return load_meshes(self.weights)
-
-    @cached_property
-    def encoder(self) -> TextImageEncoder | DenseEncoder:
-        """The encoder of its features. Raises EncoderError; ConfigError: its weights are not those of the training."""
-        return load_own_encoder(self.trained.encoder, self.trained.weight_hash, self.weights, self.device)
-
-    @cached_property
-    def _texts(self) -> TextImageEncoder:
-        return load_clip("builtin", self.device)
 
     def look(
         self, crops: UInt8[np.ndarray, "crops side side 3"], phrases: Sequence[str | None] | None = None
@@ -114,9 +104,7 @@ class SynthesisPoser:
         if not len(crops):
             return []
         meshes = self.trained.meshes
-        phrases = [None] * len(crops) if phrases is None else phrases
-        vectors = phrase_vectors(self._texts, phrases, meshes.shape.text)
-        features = crop_features(self.encoder, crops, meshes.shape.grid)
+        features, vectors = self._read(crops, phrases, grid=meshes.shape.grid, text=meshes.shape.text)
         with torch.inference_mode():
             seen = torch.cat([meshes(part) for part in features.split(CROPS_AT_ONCE)])
         return answers(meshes, posterior(meshes, seen, kind_prior(meshes, vectors)))
