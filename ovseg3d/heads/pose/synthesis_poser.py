@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_atomic
+from ovseg3d.engine.network_file import network_file, save_network_file
 from ovseg3d.heads.pose.crop_head import CropHead
 from ovseg3d.heads.pose.photo import GRID, CropPose
 from ovseg3d.heads.pose.synthesis import (
@@ -142,15 +141,12 @@ def _on_full_circle(probability: Tensor, degrees: Sequence[int]) -> Float[np.nda
 
 def save_meshes(path: Path, trained: TrainedMeshes) -> None:
     """Write `path` in half precision, atomically. Raises OutputError."""
-    from safetensors.torch import save
-
-    tensors = {name: value.detach().half().contiguous() for name, value in trained.meshes.state_dict().items()}
     facts = {
         "shape": json.dumps(trained.meshes.facts()),
         "encoder": trained.encoder,
         "weight_hash": trained.weight_hash,
     }
-    write_atomic(path, save(tensors, metadata=facts))
+    save_network_file(path, trained.meshes.state_dict(), facts)
 
 
 def load_meshes(path: Path) -> TrainedMeshes:
@@ -159,12 +155,7 @@ def load_meshes(path: Path) -> TrainedMeshes:
     Raises:
         ConfigError: the file is missing, or holds no meshes.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    with network_file(path, "neural meshes", "scripts.training.train_synthesis") as (tensors, facts):
         shape = json.loads(facts["shape"])
         shape |= {"kinds": tuple(shape["kinds"]), "halves": tuple(map(tuple, shape["halves"]))}
         meshes = NeuralMeshes(MeshesShape(**shape))
@@ -172,8 +163,4 @@ def load_meshes(path: Path) -> TrainedMeshes:
         if not all(torch.isfinite(value).all() for value in tensors.values()) or not meshes.temperature > 0:
             raise ValueError("no meshes")
         encoder, weight_hash = facts["encoder"], facts["weight_hash"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            "This is no file of neural meshes", where=path, fix="make one with scripts.training.train_synthesis"
-        ) from error
     return TrainedMeshes(meshes.eval().requires_grad_(False), encoder, weight_hash)
