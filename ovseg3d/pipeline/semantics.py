@@ -68,7 +68,7 @@ class _Grouped:
     """Instances of the surface, and what the detection head contributed."""
 
     instances: Instances
-    said: Segmentation | None
+    segmentation: Segmentation | None
     """Of the head; None without a room."""
     metres_per_unit: float | None
     """The capture's own, else that of the room's floor, else None."""
@@ -139,11 +139,11 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
-    instances, basis, said = known.instances, known.basis, grouped.said
+    instances, basis, segmentation = known.instances, known.basis, grouped.segmentation
     pieces, planes = instances.ids.astype(np.int32), instances.layout.astype(np.int8)
     learnt = SemanticScene(
         surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
-        planes, pieces, known.instance_crops, None if said is None else said.describe(pieces)[1:],
+        planes, pieces, known.instance_crops, None if segmentation is None else segmentation.describe(pieces)[1:],
         grouped.metres_per_unit,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
@@ -228,10 +228,13 @@ def segment(surface: Surface, metres_per_unit: float | None) -> Segmentation | N
         return None
 
 
-def proposals_of(said: Segmentation) -> Proposals:
+def proposals_of(segmentation: Segmentation) -> Proposals:
     """The detection head's view of the points, as merging and the selection of instances take it."""
-    centers, log_sizes = said.centers[said.voxel], said.log_sizes[said.voxel]
-    return Proposals(said.foreground.astype(np.float64), centers, log_sizes, said.masks, said.scores)
+    at = segmentation.voxel
+    foreground = segmentation.foreground.astype(np.float64)
+    return Proposals(
+        foreground, segmentation.centers[at], segmentation.log_sizes[at], segmentation.masks, segmentation.scores
+    )
 
 
 def lift_photos(
@@ -301,13 +304,13 @@ def _group_points(
         layout: the run's setting.
     """
     scene, surface = seen.scene, seen.surface
-    said, metres = None, scene.metres_per_unit
+    segmentation, metres = None, scene.metres_per_unit
 
     def proposed(made: Superpoints) -> Proposals | None:
-        nonlocal said, metres
+        nonlocal segmentation, metres
         room = room_scale(scene, surface.up, made.floor)
-        said, metres = segment(surface, room), metres or room
-        return None if said is None else proposals_of(said)
+        segmentation, metres = segment(surface, room), metres or room
+        return None if segmentation is None else proposals_of(segmentation)
 
     instances = find_instances(
         surface,
@@ -317,7 +320,7 @@ def _group_points(
         propose=proposed,
         config=InstanceConfig(structure=StructureConfig(layout=layout)),
     )
-    return _Grouped(instances, said, metres)
+    return _Grouped(instances, segmentation, metres)
 
 
 class _Stopped(Exception):
