@@ -6,7 +6,7 @@ Figures of different protocols cannot be compared. Scores are those of `evaluate
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ovseg3d.errors import ConfigError, nearest
+from ovseg3d.datasets.protocol_names import find_protocol
 
 Dataset = Literal["sunrgbd", "scannet"]
 
@@ -98,12 +98,4 @@ DETECTION_PROTOCOLS = {
 
 def detection_protocol(name: str) -> DetectionProtocol:
     """The protocol of this name; case does not matter. Raises ConfigError: there is none."""
-    known = {key.casefold(): protocol for key, protocol in DETECTION_PROTOCOLS.items()}
-    found = known.get(name.casefold())
-    if found is None:
-        close = nearest(name.casefold(), known)
-        raise ConfigError(
-            f"There is no detection protocol {name!r}",
-            fix=f"{known[close].name}?" if close else "one of " + ", ".join(DETECTION_PROTOCOLS),
-        )
-    return found
+    return find_protocol(name, DETECTION_PROTOCOLS, f"There is no detection protocol {name!r}")

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int, Integer
 
+from ovseg3d.datasets.protocol_names import find_protocol
 from ovseg3d.datasets.scannet_classes import SCANNET_20, SCANNET_200, SCANNET_200_SPLITS
-from ovseg3d.errors import ConfigError, nearest
 
 # In three splits of 17 classes each, by how often they occur.
 _REPLICA = {
@@ -105,11 +105,4 @@ SEGMENTATION_PROTOCOLS = {
 
 def segmentation_protocol(name: str) -> SegmentationProtocol:
     """The protocol of this name; case does not matter. Raises ConfigError: there is none."""
-    found = SEGMENTATION_PROTOCOLS.get(name.casefold())
-    if found is None:
-        close = nearest(name.casefold(), SEGMENTATION_PROTOCOLS)
-        raise ConfigError(
-            f"There is no protocol of segmentation {name!r}",
-            fix=f"{close}?" if close else "one of " + ", ".join(SEGMENTATION_PROTOCOLS),
-        )
-    return found
+    return find_protocol(name, SEGMENTATION_PROTOCOLS, f"There is no protocol of segmentation {name!r}")

@@ -15,8 +15,8 @@ from ovseg3d.datasets.named_shapes import (
     read_objaverse_lvis,
     read_omniobject3d,
 )
+from ovseg3d.datasets.protocol_names import find_protocol
 from ovseg3d.datasets.scanobjectnn import SCANOBJECTNN_CLASSES, read_scanobjectnn
-from ovseg3d.errors import ConfigError, nearest
 
 MODELNET10_CLASSES = (
     "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
@@ -131,12 +131,4 @@ SHAPE_PROTOCOLS = {
 
 def shape_protocol(name: str) -> ShapeProtocol:
     """The protocol of this name; case does not matter. Raises ConfigError: there is none."""
-    known = {key.casefold(): protocol for key, protocol in SHAPE_PROTOCOLS.items()}
-    found = known.get(name.casefold())
-    if found is None:
-        close = nearest(name.casefold(), known)
-        raise ConfigError(
-            f"There is no protocol {name!r} of naming shapes",
-            fix=f"{known[close].name}?" if close else "one of " + ", ".join(SHAPE_PROTOCOLS),
-        )
-    return found
+    return find_protocol(name, SHAPE_PROTOCOLS, f"There is no protocol {name!r} of naming shapes")

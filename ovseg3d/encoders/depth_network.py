@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_atomic
+from ovseg3d.engine.network_file import network_file, save_network_file
 
 SHIPPED = Path(__file__).parent / "builtin/depth/model.safetensors"
 STRIDE = 16
@@ -178,10 +177,8 @@ def predict_depth(
 
 def save_network(path: Path, network: DepthNetwork) -> None:
     """Write `path` in half precision, atomically. Raises OutputError."""
-    from safetensors.torch import save
-
-    tensors = {n: v.detach().half().contiguous() for n, v in network.state_dict().items() if v.is_floating_point()}
-    write_atomic(path, save(tensors, metadata={"shape": json.dumps(network.facts())}))
+    tensors = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+    save_network_file(path, tensors, {"shape": json.dumps(network.facts())})
 
 
 def load_network(path: Path = SHIPPED) -> DepthNetwork:
@@ -190,18 +187,10 @@ def load_network(path: Path = SHIPPED) -> DepthNetwork:
     Raises:
         ConfigError: the file is missing, or holds no depth network.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})["shape"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-        facts["channels"] = tuple(facts["channels"])
-        network = DepthNetwork(DepthShape(**facts))
+    with network_file(path, "a depth network", "scripts.training.train_depth") as (tensors, facts):
+        shape: dict[str, Any] = json.loads(facts["shape"])
+        shape["channels"] = tuple(shape["channels"])
+        network = DepthNetwork(DepthShape(**shape))
         counters = {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
         network.load_state_dict({**counters, **tensors})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            "This is no file of a depth network", where=path, fix="make one with scripts.training.train_depth"
-        ) from error
     return network.eval().requires_grad_(False)

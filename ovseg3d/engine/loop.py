@@ -21,7 +21,7 @@ import torch
 
 from ovseg3d.engine.checkpoint import Checkpoint, save_checkpoint
 from ovseg3d.engine.clock import Clock
-from ovseg3d.engine.events import Event, Report, ignore
+from ovseg3d.engine.events import Event, Kind, Report, ignore
 
 PROGRESS_EVERY = 0.5
 """Seconds between two progress events."""
@@ -108,53 +108,75 @@ def run_stage(
     """
     if steps is None and max_seconds is None:
         raise ValueError("give steps, max_seconds or both")
-    clock = start.clock or Clock()
-    start_seconds, start_progress = clock.seconds, 0.0
-    step = start.step
-
-    def progress() -> float:
-        if steps is not None:
-            return min(step / steps, 1.0) if steps else 1.0
-        return min(clock.seconds / max_seconds, 1.0) if max_seconds else 1.0
-
-    def out_of_time() -> bool:
-        return max_seconds is not None and clock.seconds >= max_seconds
-
-    def event(kind: str, metrics: dict[str, float] | None = None) -> None:
-        done, seconds = progress(), clock.seconds
-        gained = done - start_progress
-        left = (seconds - start_seconds) * (1.0 - done) / gained if gained > 0.0 and step > start.step else None
-        if left is not None and max_seconds is not None:
-            left = min(left, max(max_seconds - seconds, 0.0))
-        report(Event(kind, stage.name, step, steps, done, seconds, left, metrics or {}))  # type: ignore[arg-type]
-
-    def checkpoint() -> None:
-        if checkpoints is not None:
-            save_checkpoint(
-                checkpoints.folder, Checkpoint(stage.name, step, clock.seconds, stage.state(), stage.facts())
-            )
-            event("checkpoint")
-
-    start_progress = progress()
-    event("start")
+    course = _Course(stage, steps, max_seconds, start, checkpoints, report)
+    clock = course.clock
+    course.event("start")
     reported = saved = clock.seconds
     stopped = False
-    while progress() < 1.0 and not out_of_time():
+    while course.progress() < 1.0 and not course.out_of_time():
         if stop is not None and stop.is_set():
             stopped = True
             break
-        stage.step(step, progress())
-        step += 1
+        stage.step(course.step, course.progress())
+        course.step += 1
         if after_step is not None:
-            after_step(step)
+            after_step(course.step)
         now = clock.seconds
         if now - reported >= PROGRESS_EVERY:
-            event("progress", stage.measure())
+            course.event("progress", stage.measure())
             reported = clock.seconds
         if checkpoints is not None and now - saved >= checkpoints.every_seconds:
-            checkpoint()
+            course.checkpoint()
             saved = clock.seconds
-    event("progress", stage.measure() if step > start.step else {})
-    checkpoint()
-    event("interrupted" if stopped else "done")
-    return Outcome(step, clock.seconds, stopped)
+    course.event("progress", stage.measure() if course.step > start.step else {})
+    course.checkpoint()
+    course.event("interrupted" if stopped else "done")
+    return Outcome(course.step, clock.seconds, stopped)
+
+
+class _Course:
+    """How far a stage is between its start and its limits. Writes its events and checkpoints."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        steps: int | None,
+        max_seconds: float | None,
+        start: Start,
+        checkpoints: CheckpointFolder | None,
+        report: Report,
+    ) -> None:
+        self.clock, self.step = start.clock or Clock(), start.step
+        self._stage, self._steps, self._max_seconds = stage, steps, max_seconds
+        self._checkpoints, self._report = checkpoints, report
+        self._start_step, self._start_seconds = start.step, self.clock.seconds
+        self._start_progress = self.progress()
+
+    def progress(self) -> float:
+        """The share that is done, which sets the rates."""
+        if self._steps is not None:
+            return min(self.step / self._steps, 1.0) if self._steps else 1.0
+        return min(self.clock.seconds / self._max_seconds, 1.0) if self._max_seconds else 1.0
+
+    def out_of_time(self) -> bool:
+        """Whether the time is used up."""
+        return self._max_seconds is not None and self.clock.seconds >= self._max_seconds
+
+    def event(self, kind: Kind, metrics: dict[str, float] | None = None) -> None:
+        """Report how far the stage is, with the seconds that are left at the speed since the start."""
+        done, seconds = self.progress(), self.clock.seconds
+        gained = done - self._start_progress
+        left = None
+        if gained > 0.0 and self.step > self._start_step:
+            left = (seconds - self._start_seconds) * (1.0 - done) / gained
+            if self._max_seconds is not None:
+                left = min(left, max(self._max_seconds - seconds, 0.0))
+        self._report(Event(kind, self._stage.name, self.step, self._steps, done, seconds, left, metrics or {}))
+
+    def checkpoint(self) -> None:
+        """Write one, if there is a folder for them."""
+        if self._checkpoints is not None:
+            stage = self._stage
+            state = Checkpoint(stage.name, self.step, self.clock.seconds, stage.state(), stage.facts())
+            save_checkpoint(self._checkpoints.folder, state)
+            self.event("checkpoint")

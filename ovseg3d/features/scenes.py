@@ -134,27 +134,21 @@ def encode_photos(
     Raises:
         SceneError: a photo cannot be read. CacheError: the cache cannot be written to.
     """
-    clip, dino, segmenter = encoders.clip, encoders.dino, encoders.segmenter
-    cache, device = encoders.cache, encoders.device
-    settings = encoders.settings.resolved(clip, device)
+    dino, cache = encoders.dino, encoders.cache
+    encoders = replace(encoders, settings=encoders.settings.resolved(encoders.clip, encoders.device))
+    settings = encoders.settings
     stop = stop or threading.Event()
     digests = [photo_digest(frame) for frame in scene.frames]
-    speaking = {digests[view]: scene.frames[view] for view in scene.train}
     seen: dict[str, np.ndarray] = {}
     basis: Projection | None = None
     basis_key: str | None = None
     if dino is not None:
-        basis_key, arrays = _fit(speaking, dino, settings, cache, seen, stop, device)
+        sampled = {digests[view]: scene.frames[view] for view in scene.train}
+        basis_key, arrays = _fit(sampled, dino, settings, cache, seen, stop, encoders.device)
         if arrays is None:
             return None
         basis = Projection.from_arrays(arrays)
-    common = {
-        "clip": [clip.id, clip.weight_hash],
-        "dino": [dino.id, dino.weight_hash] if dino is not None else None,
-        "segmenter": [segmenter.id, segmenter.weight_hash, "layers"] if segmenter is not None else None,
-        "settings": settings.key(),
-        "projection": basis_key,
-    }
+    common = _common_facts(encoders, basis_key)
     keys = [photo_key(frame, digest, settings, common) for frame, digest in zip(scene.frames, digests)]
     made = done = waited = 0
     waiting = deque(range(len(keys)))
@@ -172,18 +166,7 @@ def encode_photos(
 
         def make(frame: Frame = frame, digest: str = digests[number], tick: Tick = tick) -> dict[str, np.ndarray]:
             nonlocal made
-            arrays = to_arrays(
-                extract_features(
-                    read_photo(frame, settings),
-                    clip,
-                    dino,
-                    settings,
-                    segmenter=segmenter,
-                    device=device,
-                    known=DinoKnown(basis, seen.pop(digest, None)),
-                    tick=tick,
-                )
-            )
+            arrays = _encode(frame, encoders, DinoKnown(basis, seen.pop(digest, None)), tick)
             made += 1
             return arrays
 
@@ -205,6 +188,33 @@ def encode_photos(
         return None
     names = tuple(frame.name for frame in scene.frames)
     return SceneFeatures(cache, names, tuple(keys), basis_key, settings, made)
+
+
+def _common_facts(encoders: Encoders, basis_key: str | None) -> dict[str, Any]:
+    """What the keys of all photos have in common."""
+    clip, dino, segmenter = encoders.clip, encoders.dino, encoders.segmenter
+    return {
+        "clip": [clip.id, clip.weight_hash],
+        "dino": [dino.id, dino.weight_hash] if dino is not None else None,
+        "segmenter": [segmenter.id, segmenter.weight_hash, "layers"] if segmenter is not None else None,
+        "settings": encoders.settings.key(),
+        "projection": basis_key,
+    }
+
+
+def _encode(frame: Frame, encoders: Encoders, known: DinoKnown, tick: Tick) -> dict[str, np.ndarray]:
+    """A photo's features as the cache keeps them."""
+    features = extract_features(
+        read_photo(frame, encoders.settings),
+        encoders.clip,
+        encoders.dino,
+        encoders.settings,
+        segmenter=encoders.segmenter,
+        device=encoders.device,
+        known=known,
+        tick=tick,
+    )
+    return to_arrays(features)
 
 
 def photo_key(frame: Frame, digest: str, settings: FeatureSettings, common: Mapping[str, Any]) -> str:

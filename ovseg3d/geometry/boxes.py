@@ -35,12 +35,6 @@ class Box:
         """Volume, in cubic units."""
         return self.size[0] * self.size[1] * self.size[2]
 
-    def footprint(self) -> Float[np.ndarray, "4 2"]:
-        """The corners in the xy plane, counter-clockwise."""
-        half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * np.array(self.size[:2]) / 2
-        cos, sin = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
-        return half @ np.array([[cos, sin], [-sin, cos]]) + self.center[:2]
-
     def row(self) -> Float[np.ndarray, "7"]:
         """Centre, size and yaw, as in arrays of boxes."""
         return np.array([*self.center, *self.size, self.yaw_rad], dtype=np.float64)

@@ -35,9 +35,11 @@ from ovseg3d.points.lift import LiftConfig, Lifted, lift, lift_reduced
 from ovseg3d.points.methods import FOLDER, FeatureTrainer
 from ovseg3d.points.semantic_scene import SemanticScene, save_semantics
 from ovseg3d.points.smooth import smooth
+from ovseg3d.runs.config import Layout
 from ovseg3d.runs.devices import resolve_backend
 from ovseg3d.runs.fields import refined
 from ovseg3d.runs.figures import EVALUATED
+from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene, usable_at
 
 NAME, INSTANCE_CROPS = "semantics", "instance_crops"
@@ -59,6 +61,17 @@ class _Seen:
     surface: Surface
     visibilities: Sequence[Visibility]
     """One per training photo."""
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Instances of the surface, and what the detection head contributed."""
+
+    instances: Instances
+    segmentation: Segmentation | None
+    """Of the head; None without a room."""
+    metres_per_unit: float | None
+    """The capture's own, else that of the room's floor, else None."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +128,8 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     seconds["refine_seconds"] = time.monotonic() - start
     start = time.monotonic()
     report(Event("progress", NAME, 0, 1, 0.5, message="finding instances"))
-    appearance = appearances(scene, surface, found.vectors, features, visibilities)
-    masks = segmented(scene, features)
-    structure, said, metres = StructureConfig(layout=config.semantics.layout), None, scene.metres_per_unit
-
-    def proposed(made: Superpoints) -> Proposals | None:
-        nonlocal said, metres
-        room = room_scale(scene, surface.up, made.floor)
-        said, metres = segment(surface, room), metres or room
-        return None if said is None else proposals_of(said)
-
-    grouped = find_instances(
-        surface, appearance, visibilities=visibilities, masks=masks, propose=proposed,
-        config=InstanceConfig(structure=structure),
-    )  # fmt: skip
-    known = _Known(grouped, basis, found.vectors)
+    grouped = _group_points(seen, found.vectors, features, config.semantics.layout)
+    known = _Known(grouped.instances, basis, found.vectors)
     seconds["instances_seconds"] = time.monotonic() - start
     settings, clip = config.semantics, encoded.clip
     if settings.method == "default" and settings.instance_crops != 0 and clip is not None and not stop.is_set():
@@ -139,31 +139,25 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     if stop.is_set():
         report(Event("interrupted", NAME, 0, 1))
         return None
-    instances, basis = known.instances, known.basis
+    instances, basis, segmentation = known.instances, known.basis, grouped.segmentation
     pieces, planes = instances.ids.astype(np.int32), instances.layout.astype(np.int8)
     learnt = SemanticScene(
         surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
-        planes, pieces, known.instance_crops, None if said is None else said.describe(pieces)[1:], metres,
+        planes, pieces, known.instance_crops, None if segmentation is None else segmentation.describe(pieces)[1:],
+        grouped.metres_per_unit,
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # only now, since a run stopped before continues from it
-    # Figures of an earlier method, and evaluations of it, are stale.
-    parts = ("fit_", "refine_", "lerf_", "instance_crops_")
-    stale = {name: None for name in run.metrics() if name.startswith(parts) or name in EVALUATED}
-    run.write_metrics(
-        {
-            **stale,
-            **seconds,
-            **found.figures,
-            "method": config.semantics.method,
-            "surface_points": len(surface),
-            "instances": instances.count,
-            "rejected_fragments": instances.rejected_fragments,
-            "semantics_bytes": path.stat().st_size,
-            "basis_left_out": basis.left_out,
-            **_odd_photos(scene, lifted.trusted),
-        }
-    )
+    figures = {
+        "method": config.semantics.method,
+        "surface_points": len(surface),
+        "instances": instances.count,
+        "rejected_fragments": instances.rejected_fragments,
+        "semantics_bytes": path.stat().st_size,
+        "basis_left_out": basis.left_out,
+        **_odd_photos(scene, lifted.trusted),
+    }
+    _write_figures(run, {**seconds, **found.figures, **figures})
     report(Event("done", NAME, 1, 1, 1.0, sum(seconds.values())))
     return learnt
 
@@ -234,10 +228,13 @@ def segment(surface: Surface, metres_per_unit: float | None) -> Segmentation | N
         return None
 
 
-def proposals_of(said: Segmentation) -> Proposals:
+def proposals_of(segmentation: Segmentation) -> Proposals:
     """The detection head's view of the points, as merging and the selection of instances take it."""
-    centers, log_sizes = said.centers[said.voxel], said.log_sizes[said.voxel]
-    return Proposals(said.foreground.astype(np.float64), centers, log_sizes, said.masks, said.scores)
+    at = segmentation.voxel
+    foreground = segmentation.foreground.astype(np.float64)
+    return Proposals(
+        foreground, segmentation.centers[at], segmentation.log_sizes[at], segmentation.masks, segmentation.scores
+    )
 
 
 def lift_photos(
@@ -295,6 +292,37 @@ def segmented(scene: Scene, features: SceneFeatures) -> list[np.ndarray]:
     return masks if len(masks) == len(scene.train) else []
 
 
+def _group_points(
+    seen: _Seen, vectors: Float[np.ndarray, "points kept"], features: SceneFeatures, layout: Layout
+) -> _Grouped:
+    """Find instances. The detection head is asked where grouping finds a floor, which tells the scale.
+
+    Args:
+        seen: the surface.
+        vectors: CLIP vectors of its points, in the basis.
+        features: of all frames.
+        layout: the run's setting.
+    """
+    scene, surface = seen.scene, seen.surface
+    segmentation, metres = None, scene.metres_per_unit
+
+    def proposed(made: Superpoints) -> Proposals | None:
+        nonlocal segmentation, metres
+        room = room_scale(scene, surface.up, made.floor)
+        segmentation, metres = segment(surface, room), metres or room
+        return None if segmentation is None else proposals_of(segmentation)
+
+    instances = find_instances(
+        surface,
+        appearances(scene, surface, vectors, features, seen.visibilities),
+        visibilities=seen.visibilities,
+        masks=segmented(scene, features),
+        propose=proposed,
+        config=InstanceConfig(structure=StructureConfig(layout=layout)),
+    )
+    return _Grouped(instances, segmentation, metres)
+
+
 class _Stopped(Exception):
     """Ends the instance crops after `stop`."""
 
@@ -336,6 +364,13 @@ def _embed_instances(
         known.basis, known.vectors, ids, found, known.instances.layout, settings, seed=config.train.seed
     )
     return _Known(known.instances, basis, vectors, normalise(basis.reduce(found)))
+
+
+def _write_figures(run: RunFolder, figures: dict[str, Any]) -> None:
+    """Add figures to the run's, and remove those of an earlier method and evaluations of it, which are stale."""
+    parts = ("fit_", "refine_", "lerf_", "instance_crops_")
+    stale = {name: None for name in run.metrics() if name.startswith(parts) or name in EVALUATED}
+    run.write_metrics({**stale, **figures})
 
 
 def _odd_photos(scene: Scene, trusted: np.ndarray) -> dict[str, Any]:

@@ -76,17 +76,8 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
     name = run.config.scene.depth_prior
     prior = load_depth_estimator(name, context.device) if decisions.depth_prior else None
     given = given_points(scene)
+    _announce_size(context, decisions)
     made: list[Mapping[str, np.ndarray]] = []
-
-    size = MatchingSize.of(len(scene.train))
-    if not size.is_full:
-        some = f"{size.views:,} of the " if size.views < len(scene.train) else ""
-        kept = "; poses are kept, since not all are matched" if some and decisions.adjust_poses else ""
-        context.log(
-            "field",
-            f"Many photos: {some}{len(scene.train):,} are matched at {size.side} pixels, with {size.features:,}"
-            f" features each, to bound the time{kept}.",
-        )
 
     def make() -> Mapping[str, np.ndarray]:
         found = reconstruct(
@@ -102,18 +93,7 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         made.append({"nothing": np.zeros(1, np.uint8)} if found is None else found.arrays())
         return made[-1]
 
-    facts = {
-        "version": VERSION,
-        "scene": hash_scene(scene),
-        "photos": [_photo_key(scene.frames[view]) for view in scene.train],
-        "adjust": decisions.adjust_poses,
-        "focal": decisions.adjust_focal,
-        "given": _digest(given),
-        "seed": run.config.train.seed,
-        "pycolmap": installed_version("pycolmap"),
-    }
-    if prior is not None:
-        facts |= {"prior": prior.weight_hash, "transformers": installed_version("transformers")}
+    facts = _key_facts(context, decisions, given, None if prior is None else prior.weight_hash)
     try:
         cache = FeatureCache.at(run.config.encode.cache_dir)
         arrays = cache.get_or_make(KIND, content_key(facts), make, context.stop)
@@ -126,11 +106,50 @@ def sparse_depth(context: Context, decisions: Decisions) -> SparseDepth | None:
         return None
     sparse = SparseDepth.from_arrays(arrays, len(scene.train))
     save_sparse(run, sparse)
+    context.log("field", _summary(sparse, given))
+    return sparse
+
+
+def _announce_size(context: Context, decisions: Decisions) -> None:
+    """Say so if not all photos are matched at full size."""
+    count = len(context.scene.train)
+    size = MatchingSize.of(count)
+    if not size.is_full:
+        some = f"{size.views:,} of the " if size.views < count else ""
+        kept = "; poses are kept, since not all are matched" if some and decisions.adjust_poses else ""
+        context.log(
+            "field",
+            f"Many photos: {some}{count:,} are matched at {size.side} pixels, with {size.features:,}"
+            f" features each, to bound the time{kept}.",
+        )
+
+
+def _key_facts(
+    context: Context, decisions: Decisions, given: Observations | None, prior_hash: str | None
+) -> dict[str, Any]:
+    """All that the points depend on; the cache's key is their hash."""
+    scene = context.scene
+    facts = {
+        "version": VERSION,
+        "scene": hash_scene(scene),
+        "photos": [_photo_key(scene.frames[view]) for view in scene.train],
+        "adjust": decisions.adjust_poses,
+        "focal": decisions.adjust_focal,
+        "given": _digest(given),
+        "seed": context.run.config.train.seed,
+        "pycolmap": installed_version("pycolmap"),
+    }
+    if prior_hash is not None:
+        facts |= {"prior": prior_hash, "transformers": installed_version("transformers")}
+    return facts
+
+
+def _summary(sparse: SparseDepth, given: Observations | None) -> str:
+    """A sentence on the points, and on what bundle adjustment moved."""
     before, after = sparse.errors_px
     moved = f", reprojection error {before:.2f} px, {after:.2f} px after adjusting the poses" if before != after else ""
     if (sparse.focal_ratio != 1).any():
         least, most = (f"{100 * (ratio - 1):+.2f} %" for ratio in (sparse.focal_ratio.min(), sparse.focal_ratio.max()))
         moved += f", focal length {least}" + ("" if least == most else f" to {most}")
     own = "" if given is None or not given.tracked else f", {len(given.points):,} of them the capture's own"
-    context.log("field", f"Sparse depth: {len(sparse.points):,} points{own}{moved}.")
-    return sparse
+    return f"Sparse depth: {len(sparse.points):,} points{own}{moved}."

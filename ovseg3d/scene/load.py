@@ -1,8 +1,8 @@
 """`load_scene`: from a folder to a checked `Scene`, whatever the format.
 
 A reader translates the files (`transforms.py`, `colmap.py`, `llff.py`). This module does what all formats share: one
-frame per name, choice of copy and size of photos, held-out views, masks, labels, up, scale, and checks that need no
-decoding (only headers of images). It never writes files.
+frame per name, held-out views, labels, up, scale. `frames.py` chooses the copy and size of photos and checks what is
+beside them, without decoding (only headers of images). Nothing writes files.
 """
 
 import os
@@ -13,10 +13,9 @@ import numpy as np
 
 from ovseg3d.errors import SceneError
 from ovseg3d.files import looking
-from ovseg3d.limits import NO_TRUST, Trust, check_regular, inside
+from ovseg3d.limits import NO_TRUST, Trust
 from ovseg3d.scene.admit import (
     check_folder,
-    check_masks,
     check_option,
     drop_far_points,
     files_inside,
@@ -25,11 +24,11 @@ from ovseg3d.scene.admit import (
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.capture import Frame, Scene
 from ovseg3d.scene.copies import Copies
-from ovseg3d.scene.images import ends_well, load_photo, read_header
+from ovseg3d.scene.frames import build_frames
+from ovseg3d.scene.images import load_photo, read_header
 from ovseg3d.scene.readers.formats import read_capture
-from ovseg3d.scene.readers.raw import Lens, RawCapture, RawFrame, check_lens, check_pose, every_eighth, shorten
+from ovseg3d.scene.readers.raw import RawCapture, RawFrame, check_pose, every_eighth, shorten
 from ovseg3d.scene.readers.segmentations import annotated_photos
-from ovseg3d.scene.sizes import check_reduced, check_size, companion, compare_sizes, oriented_size, reduction_for
 
 
 def load_scene(
@@ -111,7 +110,9 @@ def inspect_scene(
     photos = _all_photos(raw, copies)
     phrases = _attach_segmentations(raw, photos, notes, trust)
     poses = _check_poses(raw, problems)
-    frames = _build_frames(raw, copies, poses, downscale, max_side, notes, problems, trust)
+    frames = build_frames(
+        raw, copies, poses, downscale=downscale, max_side=max_side, notes=notes, problems=problems, trust=trust
+    )
     splits = {frame.name: frame.split for frame in raw.frames}
     if len(frames) < 2:
         if not problems:
@@ -123,10 +124,7 @@ def inspect_scene(
     except SceneError as error:
         train, test = list(range(len(frames))), []
         problems.append(error)
-    # A stated unit has priority over the guess from depth files.
-    guess = raw.depth_is_metric and any(frame.depth_path for frame in frames)
-    metric = scale is not None or (guess if raw.metric is None else raw.metric)
-    metres = float(scale or 1.0) if metric else None
+    metres = _metres_per_unit(raw, frames, scale)
     scene = Scene(
         path=raw.path,
         name=raw.path.resolve().name,
@@ -135,7 +133,7 @@ def inspect_scene(
         photos=photos,
         train=tuple(train),
         test=tuple(test),
-        metric=metric,
+        metric=metres is not None,
         metres_per_unit=metres,
         world_from_input=_world_from_input([frames[view].camera for view in train], raw.z_up, metres),
         points=raw.points,
@@ -218,123 +216,6 @@ def _check_poses(raw: RawCapture, problems: list[SceneError]) -> dict[str, np.nd
     return poses
 
 
-def _build_frames(
-    raw: RawCapture,
-    copies: Copies,
-    poses: dict[str, np.ndarray],
-    downscale: float | int | None,
-    max_side: int | None,
-    notes: list[str],
-    problems: list[SceneError],
-    trust: Trust,
-) -> list[Frame]:
-    """Choose each frame's file and size; frames without a photo are dropped with a note."""
-    factor = float(downscale) if downscale else reduction_for(raw, copies, max_side)
-    frames: list[Frame] = []
-    missing: list[Path] = []
-    rescaled: dict[float, list[RawFrame]] = {}
-    lenses: dict[tuple[Lens, tuple[int, int]], bool] = {}
-    masks: dict[Path, SceneError | None] = {}
-    capped = unturned = 0
-    absent = {"mask": 0, "depth": 0, "label": 0}
-    for entry in raw.frames:
-        found = copies.find(entry.photo, factor)
-        if found is None:
-            missing.append(entry.photo)
-            continue
-        if entry.name not in poses:
-            continue
-        path, reduction = found
-        try:
-            if path != entry.photo:  # a smaller copy may be a link
-                inside(raw.path, path.absolute(), trust=trust)
-            if entry.label is not None and entry.label.is_dir():
-                check_masks(raw, entry.label, masks, trust)
-            check_regular(path, what=f"photo of {entry.name}")
-            header = read_header(path)
-            width, height = header.upright_size
-            stated = entry.lens.size or (width * reduction, height * reduction)
-            lens = (entry.lens, stated)
-            if lens not in lenses:
-                lenses[lens] = False
-                check_lens(*lens, f"{entry.file}, frame {entry.name}")  # reported once for all frames with this lens
-                lenses[lens] = True
-            if not lenses[lens]:
-                continue
-            size, upright = oriented_size(header, entry.lens.size)
-            full = entry.lens.camera(poses[entry.name], stated)
-            check_size(size, full, entry.name, path)
-            target = (max(1, round(stated[0] / factor)), max(1, round(stated[1] / factor)))
-            if target[0] > size[0] or target[1] > size[1]:
-                capped += 1
-                target = size
-            camera = full.scaled(*target)
-            fitting = dict.fromkeys(("mask", "depth", "label"), {size, stated, target})
-            if entry.depth_window is not None:
-                del fitting["depth"]
-            files = {
-                kind: companion(getattr(entry, kind), kind, entry.name, fitting.get(kind), absent)
-                for kind in ("mask", "depth", "label")
-            }
-            frame = Frame(
-                name=entry.name,
-                image_path=path,
-                camera=camera,
-                mask_path=files["mask"],
-                depth_path=files["depth"],
-                depth_window=entry.depth_window,
-                label_path=files["label"],
-                near_far=entry.near_far,
-                upright=upright,
-                max_pixels=trust.max_pixels,
-            )
-            if not ends_well(path):
-                load_photo(frame)  # fails now, not hours into the training
-        except SceneError as error:
-            problems.append(error)
-            continue
-        check_reduced(target, stated, factor, raw.path)
-        if reduction == 1:
-            rescaled.setdefault(round(size[0] / stated[0], 3), []).append(entry)
-        unturned += header.orientation > 1 and not upright
-        frames.append(frame)
-    if missing and not frames and not problems:
-        raise SceneError(
-            f"None of the {len(missing)} photos is there",
-            where=missing[0],
-            fix="put the photos beside the poses, or correct the file names in the capture",
-        )
-    compare_sizes(rescaled, notes, problems)
-    _note_frames(raw, frames, missing, capped, unturned, absent, notes)
-    return frames
-
-
-def _note_frames(
-    raw: RawCapture,
-    frames: list[Frame],
-    missing: list[Path],
-    capped: int,
-    unturned: int,
-    absent: dict[str, int],
-    notes: list[str],
-) -> None:
-    if missing:
-        names = shorten([path.name for path in missing])
-        notes.append(f"{len(missing)} of {len(raw.frames)} frames have no photo and are left out: {names}")
-    if capped:
-        size = frames[-1].camera
-        notes.append(f"The photos are smaller than asked for; they are used as they are ({size.width}x{size.height})")
-    if unturned:
-        notes.append(f"{unturned} photos have an EXIF orientation that their poses ignore; it is not applied")
-    for kind, count in absent.items():
-        if count:
-            notes.append(f"{count} {kind} files that the capture names are missing")
-    root = os.path.abspath(raw.path)
-    outside = [f.name for f in frames if os.path.relpath(f.image_path, root).startswith("..")]
-    if outside:
-        notes.append(f"{len(outside)} photos lie outside the folder; they are only read: {shorten(outside)}")
-
-
 def _split(splits: list[str | None], train_on_all: bool, where: Path) -> tuple[list[int], list[int]]:
     everything = list(range(len(splits)))
     if train_on_all:
@@ -368,6 +249,13 @@ def _is_transparent(scene: Scene) -> bool:
             if photo.shape[-1] == 4 and photo[..., 3].min() < 255:
                 return True
     return False
+
+
+def _metres_per_unit(raw: RawCapture, frames: list[Frame], scale: float | int | None) -> float | None:
+    """The user's scale, else 1 if the unit is the metre, else None. What files state goes before a guess from depth."""
+    guess = raw.depth_is_metric and any(frame.depth_path for frame in frames)
+    metric = scale is not None or (guess if raw.metric is None else raw.metric)
+    return float(scale or 1.0) if metric else None
 
 
 def _world_from_input(cameras: list[Camera], z_up: bool, metres: float | None) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Train and measure the rooms for reports, one run each.
 
-    python -m scripts.benchmarks.report_rooms --release 0.2.0 --why "release 0.2.0"
+    python -m scripts.benchmarks.report_rooms --report 0.5.0 --why "figures of report 0.5.0"
 
 Each is a room of `ovseg3d synth --seed N`, of playroom's size and number of views, trained with all defaults of
-`ovseg3d train`. Each release has its own list of seeds, which is opened once (see report_seeds.py): every call of this
+`ovseg3d train`. Each report has its own list of seeds, which is opened once (see report_seeds.py): every call of this
 script is recorded as a look at its rooms. Never choose a setting by these rooms.
 
 Results are kept in OUTPUT/rooms.json, so that an interrupted command can be continued; a room with other weights or
@@ -56,10 +56,10 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Report:
-    """Measure the rooms for reports of a release, and print a markdown table."""
+    """Measure the rooms of a report, and print a markdown table."""
 
-    release: str
-    """The release whose list of seeds is opened, such as 0.2.0."""
+    report: str
+    """The number of the report whose list of seeds is opened, such as 0.5.0. It is no version of the package."""
     why: str
     """The reason for the look; it is recorded beside the seeds."""
     output: Path = Path("outputs/rooms")
@@ -67,7 +67,7 @@ class Report:
 
     def main(self) -> None:
         """Record the look, and measure what is missing."""
-        seeds = open_seeds(self.release, self.why)
+        seeds = open_seeds(self.report, self.why)
         kept = self.output / "rooms.json"
         found: dict[str, Any] = read_json(kept, RunError) if kept.exists() else {}
         for seed in seeds:

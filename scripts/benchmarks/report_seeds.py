@@ -1,7 +1,7 @@
 """The seeds of the rooms for reports, and the looks at each list: report_seeds.json.
 
-Each release has its own list, which is opened once, for the figures that the release states. A change between two looks
-may have been chosen by these rooms, so every look is recorded.
+Each report has its own list, which is opened once, for the figures that the report states. Its number is no version of
+the package. A change between two looks may have been chosen by these rooms, so every look is recorded.
 """
 
 import subprocess
@@ -16,29 +16,31 @@ from scripts import ROOT
 LISTS = Path(__file__).with_suffix(".json")
 
 
-def open_seeds(release: str, why: str, lists: Path = LISTS) -> tuple[int, ...]:
-    """The seeds of a release's rooms; the look is recorded, unless it equals the last one.
+def open_seeds(report: str, why: str, lists: Path = LISTS) -> tuple[int, ...]:
+    """The seeds of a report's rooms; the look is recorded, unless it equals the last one.
 
     Args:
-        release: a version of the package, such as "0.2.0".
+        report: its number, such as "0.5.0".
         why: the reason for the look.
         lists: the file with the lists.
 
     Raises:
-        ConfigError: there is no list for this release, or no reason.
+        ConfigError: there is no list for this report, or no reason.
     """
     known = read_json(lists, ConfigError)
-    if release not in known:
+    if report not in known:
         fix = f"one of {', '.join(known)}, or add a list of fresh seeds to {lists.name}"
-        raise ConfigError(f"There are no rooms for reports of release {release}", where="--release", fix=fix)
+        raise ConfigError(f"There are no rooms for report {report}", where="--report", fix=fix)
     if not why.strip():
-        raise ConfigError("A look at rooms for reports needs a reason", where="--why", fix='--why "release 0.2.0"')
+        raise ConfigError(
+            "A look at rooms for reports needs a reason", where="--why", fix='--why "figures of report 0.5.0"'
+        )
     look = {"date": date.today().isoformat(), "commit": _commit(), "why": why.strip()}
-    looks: list[dict[str, Any]] = known[release]["looks"]
+    looks: list[dict[str, Any]] = known[report]["looks"]
     if not looks or looks[-1] != look:
         looks.append(look)
         write_json(lists, known)
-    return tuple(known[release]["seeds"])
+    return tuple(known[report]["seeds"])
 
 
 def _commit() -> str:

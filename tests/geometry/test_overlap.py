@@ -7,7 +7,7 @@ import pytest
 import torch
 from shapely.geometry import Polygon
 
-from ovseg3d.geometry import Box, footprint_intersection, rotated_iou, rotated_iou_torch, rotated_nms
+from ovseg3d.geometry import footprint_intersection, rotated_iou, rotated_iou_torch, rotated_nms
 
 UNIT = np.array([[0.0, 0, 0, 2, 2, 2, 0]])
 
@@ -19,7 +19,9 @@ def random_boxes(n: int, seed: int, spread: float = 1.0) -> np.ndarray:
 
 
 def polygon(row: np.ndarray) -> Polygon:
-    return Polygon(Box(tuple(row[:3].tolist()), tuple(row[3:6].tolist()), float(row[6])).footprint())
+    half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * row[3:5] / 2
+    cos, sin = math.cos(row[6]), math.sin(row[6])
+    return Polygon(half @ np.array([[cos, sin], [-sin, cos]]) + row[:2])
 
 
 def iou_by_shapely(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

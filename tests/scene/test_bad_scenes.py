@@ -143,6 +143,17 @@ def test_one_photo_of_half_size_among_others(tmp_path):
     assert "0.5 times as large" in error.what and "03.png" in str(error.where)
 
 
+def test_small_photos_whose_masks_do_not_fit(tmp_path):
+    data = w.transforms()
+    for frame in data["frames"]:
+        frame["mask_path"] = "mask.png"
+    w.write_nerfstudio(tmp_path, data)
+    w.write_photos(tmp_path / "images", size=(12, 8))
+    Image.new("L", (5, 5)).save(tmp_path / "mask.png")
+    error = _refused(tmp_path)
+    assert "mask of images/00.png is 5x5" in error.what and "8 more problems" in (error.fix or "")
+
+
 def test_all_photos_missing(tmp_path):
     w.write_nerfstudio(tmp_path)
     for path in (tmp_path / "images").iterdir():

@@ -1,4 +1,4 @@
-"""Rooms for reports: their seeds are used once for a release, and every use is recorded."""
+"""Rooms for reports: their seeds are used once for a report, and every use is recorded."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ def lists(tmp_path: Path) -> Path:
     return Path(shutil.copy(LISTS, tmp_path / "seeds.json"))
 
 
-def looks(lists: Path, release: str) -> list[dict[str, str]]:
-    return json.loads(lists.read_text())[release]["looks"]
+def looks(lists: Path, report: str) -> list[dict[str, str]]:
+    return json.loads(lists.read_text())[report]["looks"]
 
 
 def test_no_room_is_in_two_lists_and_what_was_looked_at_says_so() -> None:
@@ -47,9 +47,9 @@ def test_mistakes_are_told_before_a_list_is_opened(lists: Path) -> None:
     assert lists.read_bytes() == before
 
 
-def test_the_report_is_of_the_releases_rooms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+def test_the_report_is_of_its_own_rooms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     opened = []
-    monkeypatch.setattr(report_rooms, "open_seeds", lambda release, why: opened.append((release, why)) or (7, 8))
+    monkeypatch.setattr(report_rooms, "open_seeds", lambda report, why: opened.append((report, why)) or (7, 8))
     monkeypatch.setattr(report_rooms.Report, "_run", lambda self, seed: type("Run", (), {"config": {}}))
     monkeypatch.setattr(report_rooms, "to_plain", dict)
     monkeypatch.setattr(report_rooms, "_encoder", lambda run: "hash")

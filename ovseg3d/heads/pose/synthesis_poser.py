@@ -18,11 +18,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg3d.encoders import DenseEncoder, TextImageEncoder, load_clip
-from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_atomic
-from ovseg3d.heads.pose.features import crop_features
-from ovseg3d.heads.pose.photo import GRID, CropPose, load_own_encoder, phrase_vectors
+from ovseg3d.engine.network_file import network_file, save_network_file
+from ovseg3d.heads.pose.crop_head import CropHead
+from ovseg3d.heads.pose.photo import GRID, CropPose
 from ovseg3d.heads.pose.synthesis import (
     AZIMUTHS,
     CROPS_AT_ONCE,
@@ -66,7 +64,7 @@ class TrainedMeshes:
 
 
 @dataclass(frozen=True)
-class SynthesisPoser:
+class SynthesisPoser(CropHead):
     """Neural meshes with their encoder.
 
     Args:
@@ -81,15 +79,6 @@ class SynthesisPoser:
     def trained(self) -> TrainedMeshes:
         """The meshes, read once. Raises ConfigError."""
         return load_meshes(self.weights)
-
-    @cached_property
-    def encoder(self) -> TextImageEncoder | DenseEncoder:
-        """The encoder of its features. Raises EncoderError; ConfigError: its weights are not those of the training."""
-        return load_own_encoder(self.trained.encoder, self.trained.weight_hash, self.weights, self.device)
-
-    @cached_property
-    def _texts(self) -> TextImageEncoder:
-        return load_clip("builtin", self.device)
 
     def look(
         self, crops: UInt8[np.ndarray, "crops side side 3"], phrases: Sequence[str | None] | None = None
@@ -114,9 +103,7 @@ class SynthesisPoser:
         if not len(crops):
             return []
         meshes = self.trained.meshes
-        phrases = [None] * len(crops) if phrases is None else phrases
-        vectors = phrase_vectors(self._texts, phrases, meshes.shape.text)
-        features = crop_features(self.encoder, crops, meshes.shape.grid)
+        features, vectors = self._read(crops, phrases, grid=meshes.shape.grid, text=meshes.shape.text)
         with torch.inference_mode():
             seen = torch.cat([meshes(part) for part in features.split(CROPS_AT_ONCE)])
         return answers(meshes, posterior(meshes, seen, kind_prior(meshes, vectors)))
@@ -154,15 +141,12 @@ def _on_full_circle(probability: Tensor, degrees: Sequence[int]) -> Float[np.nda
 
 def save_meshes(path: Path, trained: TrainedMeshes) -> None:
     """Write `path` in half precision, atomically. Raises OutputError."""
-    from safetensors.torch import save
-
-    tensors = {name: value.detach().half().contiguous() for name, value in trained.meshes.state_dict().items()}
     facts = {
         "shape": json.dumps(trained.meshes.facts()),
         "encoder": trained.encoder,
         "weight_hash": trained.weight_hash,
     }
-    write_atomic(path, save(tensors, metadata=facts))
+    save_network_file(path, trained.meshes.state_dict(), facts)
 
 
 def load_meshes(path: Path) -> TrainedMeshes:
@@ -171,12 +155,7 @@ def load_meshes(path: Path) -> TrainedMeshes:
     Raises:
         ConfigError: the file is missing, or holds no meshes.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    with network_file(path, "neural meshes", "scripts.training.train_synthesis") as (tensors, facts):
         shape = json.loads(facts["shape"])
         shape |= {"kinds": tuple(shape["kinds"]), "halves": tuple(map(tuple, shape["halves"]))}
         meshes = NeuralMeshes(MeshesShape(**shape))
@@ -184,8 +163,4 @@ def load_meshes(path: Path) -> TrainedMeshes:
         if not all(torch.isfinite(value).all() for value in tensors.values()) or not meshes.temperature > 0:
             raise ValueError("no meshes")
         encoder, weight_hash = facts["encoder"], facts["weight_hash"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            "This is no file of neural meshes", where=path, fix="make one with scripts.training.train_synthesis"
-        ) from error
     return TrainedMeshes(meshes.eval().requires_grad_(False), encoder, weight_hash)

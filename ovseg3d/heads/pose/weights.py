@@ -4,8 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovseg3d.errors import ConfigError
-from ovseg3d.files import write_atomic
+from ovseg3d.engine.network_file import network_file, save_network_file
 from ovseg3d.heads.pose.network import PoseNetwork, PoseShape
 
 SHIPPED = Path(__file__).parent / "shipped" / "pose.safetensors"
@@ -26,16 +25,13 @@ class TrainedPoseNetwork:
 
 def save_network(path: Path, trained: TrainedPoseNetwork) -> None:
     """Write `path` in half precision, atomically. Raises OutputError."""
-    from safetensors.torch import save
-
-    tensors = {name: value.detach().half().contiguous() for name, value in trained.network.state_dict().items()}
     facts = {
         "shape": json.dumps(trained.network.facts()),
         "encoder": trained.encoder,
         "weight_hash": trained.weight_hash,
         "temperature": repr(trained.temperature),
     }
-    write_atomic(path, save(tensors, metadata=facts))
+    save_network_file(path, trained.network.state_dict(), facts)
 
 
 def load_network(path: Path = SHIPPED) -> TrainedPoseNetwork:
@@ -44,20 +40,11 @@ def load_network(path: Path = SHIPPED) -> TrainedPoseNetwork:
     Raises:
         ConfigError: the file is missing, or holds no photo head.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    with network_file(path, "a photo head for poses", "scripts.training.train_pose") as (tensors, facts):
         network = PoseNetwork(PoseShape(**json.loads(facts["shape"])))
         network.load_state_dict(tensors)
         temperature = float(facts["temperature"])
         if not 0.05 < temperature < 20:
             raise ValueError("no temperature")
         encoder, weight_hash = facts["encoder"], facts["weight_hash"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            "This is no file of a photo head for poses", where=path, fix="make one with scripts.training.train_pose"
-        ) from error
     return TrainedPoseNetwork(network.eval().requires_grad_(False), encoder, weight_hash, temperature)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from ovseg3d.scene.prepare.review import (
     why_it_failed,
 )
 from ovseg3d.scene.prepare.selection import BLURRED, choose, relative_sharpness
-from ovseg3d.scene.prepare.sfm import Group, Solver
+from ovseg3d.scene.prepare.sfm import Group, Reconstruction, Solver
 from ovseg3d.scene.prepare.upright import world_from_sfm
 from ovseg3d.scene.prepare.write import write_transforms
 from ovseg3d.scene.readers.formats import detect_formats
@@ -54,6 +55,19 @@ class _Capture:
     groups: list[Group]
     places: dict[str, str]  # name of each for the user: the photo's own name, or a time in the video
     advice: list[Advice]
+
+
+class _Stopwatch:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End the step `name`; the next one starts."""
+        now = time.perf_counter()
+        self.seconds[name], self._clock = round(now - self._clock, 3), now
 
 
 def prepare_scene(
@@ -135,14 +149,8 @@ def _fill(
     threads: int | None,
     say: Progress,
 ) -> PrepareReport:
-    seconds: dict[str, float] = {}
-    clock = time.perf_counter()
-
-    def lap(name: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        seconds[name], clock = round(now - clock, 3), now
-
+    """Make the scene in `folder`, which becomes `out`."""
+    watch = _Stopwatch()
     images, work = folder / "images", folder / "work"
     images.mkdir()
     work.mkdir()
@@ -150,13 +158,13 @@ def _fill(
         capture = _take_photos(source, images, out, max_frames, max_side, say)
     else:
         capture = _take_video(source, images, max_frames, max_side, say)
-    lap("images")
+    watch.lap("images")
 
     solver = Solver(images, capture.groups, capture.order, work, seed=seed, threads=threads or _cores())
     matching = solver.match(capture.kind == "video", lambda what, part: say(what, 0.25 + 0.5 * part))
-    lap("matching")
+    watch.lap("matching")
     model = solver.solve(lambda what, part: say(what, 0.75 + 0.22 * part))
-    lap("cameras")
+    watch.lap("cameras")
     if model is None or len(model.names) < _MIN_PHOTOS:
         what, fix = why_it_failed(matching, len(capture.order))
         raise SceneError(what, where=source, fix=fix)
@@ -171,14 +179,7 @@ def _fill(
     for name in unregistered:
         (images / name).unlink()
     shutil.rmtree(work)
-    lap("writing")
-    per_photo = [len(index) for _, index in model.observations_of]
-    cameras = tuple(
-        {"width": lens.width, "height": lens.height, "fx": lens.fx, "fy": lens.fy, "cx": lens.cx, "cy": lens.cy}
-        | dict(zip(("k1", "k2", "p1", "p2"), lens.distortion))
-        | {"photos": model.lens_of.count(number)}
-        for number, lens in enumerate(model.lenses)
-    )
+    watch.lap("writing")
     summary = PrepareReport(
         source=str(source),
         kind=capture.kind,
@@ -189,16 +190,26 @@ def _fill(
         points=len(model.points),
         points_written=written,
         mean_track_length=model.observations / max(1, len(model.points)),
-        median_observations_per_photo=float(np.median(per_photo)),
+        median_observations_per_photo=float(np.median([len(index) for _, index in model.observations_of])),
         median_triangulation_angle_deg=float(np.median(triangulation_angles(model))) if len(model.points) else 0.0,
-        cameras=cameras,
+        cameras=_camera_facts(model),
         unregistered=tuple(capture.places[name] for name in unregistered),
         advice=tuple(advice),
-        seconds=seconds,
+        seconds=watch.seconds,
         seed=seed,
     )
     write_json(folder / "report.json", summary.as_dict())
     return summary
+
+
+def _camera_facts(model: Reconstruction) -> tuple[dict[str, Any], ...]:
+    """The lenses, for the report."""
+    return tuple(
+        {"width": lens.width, "height": lens.height, "fx": lens.fx, "fy": lens.fy, "cx": lens.cx, "cy": lens.cy}
+        | dict(zip(("k1", "k2", "p1", "p2"), lens.distortion))
+        | {"photos": model.lens_of.count(number)}
+        for number, lens in enumerate(model.lenses)
+    )
 
 
 def _take_photos(

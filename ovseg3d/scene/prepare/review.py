@@ -91,90 +91,74 @@ def review_model(
         place: name of a photo for the user (its file, or a time of the video).
         up_certain: whether the photos agree on where up is.
     """
-    advice = []
+    advice = _photos_left_out(model, matching, order, place) + _doubtful_geometry(model, order, place)
+    if not up_certain:
+        what = "the up direction was estimated from the mean tilt of the cameras, and may be off by some degrees"
+        advice.append(Advice("note", what, (), "hold the phone level and shoot from more than one side"))
+    return advice
+
+
+def _photos_left_out(
+    model: Reconstruction, matching: Matching, order: list[str], place: Callable[[str], str]
+) -> list[Advice]:
+    """Advice about photos without a camera, by the reason."""
     registered = set(model.names)
     missing = [i for i, name in enumerate(order) if name not in registered]
     elsewhere = {name for names in model.other_models for name in names} - registered
+    advice: list[Advice] = []
+
+    def warn(what: str, photos: tuple[str, ...], fix: str) -> None:
+        advice.append(Advice("warning", what, photos, fix))
+
     if elsewhere:
         names = tuple(place(order[i]) for i in missing if order[i] in elsewhere)
-        advice.append(
-            Advice(
-                "warning",
-                f"{len(names)} photos fit together but not with the rest, and were left out",
-                names,
-                "shoot a few more between the two places, each sharing at least half of its view with the one before",
-            )
+        warn(
+            f"{len(names)} photos fit together but not with the rest, and were left out",
+            names,
+            "shoot a few more between the two places, each sharing at least half of its view with the one before",
         )
     lost = [i for i in missing if order[i] not in elsewhere]
     partners = partner_counts(matching, len(order))
     lonely = tuple(place(order[i]) for i in lost if partners[i] < 2)
     if lonely:
-        advice.append(
-            Advice(
-                "warning",
-                f"{len(lonely)} photos have too little in common with other photos, and were left out",
-                lonely,
-                "shoot these places again, sharp and with light, in small steps: two thirds of each view in the next",
-            )
+        warn(
+            f"{len(lonely)} photos have too little in common with other photos, and were left out",
+            lonely,
+            "shoot these places again, sharp and with light, in small steps: two thirds of each view in the next",
         )
     unplaced = tuple(place(order[i]) for i in lost if partners[i] >= 2)
     if unplaced:
-        advice.append(
-            Advice(
-                "warning",
-                f"{len(unplaced)} photos match others but could not be placed, and were left out",
-                unplaced,
-                "shoot these places again from more sides; avoid turning on the spot, blank walls and mirrors",
-            )
+        warn(
+            f"{len(unplaced)} photos match others but could not be placed, and were left out",
+            unplaced,
+            "shoot these places again from more sides; avoid turning on the spot, blank walls and mirrors",
         )
     if len(registered) < 0.6 * len(order):
-        advice.append(
-            Advice(
-                "warning",
-                f"only {len(registered)} of {len(order)} photos could be placed: the scene shows a part of the capture",
-                (),
-                "record again more slowly, moving sideways around the place instead of turning on the spot",
-            )
+        warn(
+            f"only {len(registered)} of {len(order)} photos could be placed: the scene shows a part of the capture",
+            (),
+            "record again more slowly, moving sideways around the place instead of turning on the spot",
         )
+    return advice
+
+
+def _doubtful_geometry(model: Reconstruction, order: list[str], place: Callable[[str], str]) -> list[Advice]:
+    """Advice about cameras and points that may be off."""
+    advice = []
     angles = triangulation_angles(model)
     if len(angles) and np.median(angles) < _LITTLE_PARALLAX_DEG:
-        advice.append(
-            Advice(
-                "warning",
-                f"little parallax: the median point is seen under {np.median(angles):.1f} degrees only",
-                (),
-                "walk while you record; a phone that only turns sees no depth",
-            )
-        )
+        what = f"little parallax: the median point is seen under {np.median(angles):.1f} degrees only"
+        advice.append(Advice("warning", what, (), "walk while you record; a phone that only turns sees no depth"))
     seen = {name: len(index) for name, (_, index) in zip(model.names, model.observations_of)}
     weak = tuple(place(n) for n in order if n in seen and seen[n] < _FEW_POINTS)
     if weak:
-        advice.append(
-            Advice(
-                "warning",
-                f"{len(weak)} photos are placed by fewer than {_FEW_POINTS} points: their cameras may be off",
-                weak,
-                "shoot these places again with more overlap and something textured in view",
-            )
-        )
+        what = f"{len(weak)} photos are placed by fewer than {_FEW_POINTS} points: their cameras may be off"
+        fix = "shoot these places again with more overlap and something textured in view"
+        advice.append(Advice("warning", what, weak, fix))
     if model.mean_error_px() > 1.5:
-        advice.append(
-            Advice(
-                "warning",
-                f"the mean reprojection error is {model.mean_error_px():.1f} px; below 1 is good",
-                (),
-                "move no object while you shoot, lock the focus, and turn video stabilisation off",
-            )
-        )
-    if not up_certain:
-        advice.append(
-            Advice(
-                "note",
-                "the up direction was estimated from the mean tilt of the cameras, and may be off by some degrees",
-                (),
-                "hold the phone level and shoot from more than one side",
-            )
-        )
+        what = f"the mean reprojection error is {model.mean_error_px():.1f} px; below 1 is good"
+        fix = "move no object while you shoot, lock the focus, and turn video stabilisation off"
+        advice.append(Advice("warning", what, (), fix))
     return advice
 
 
