@@ -7,6 +7,7 @@ A phrase beyond the model's context length is an error; phrases are never trunca
 """
 
 import logging
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,7 @@ class OpenClipEncoder:
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
         self._tokenizer = tokenizer
+        self._one_at_a_time = threading.Lock()
         self._tower = tower_of(parts.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
@@ -144,7 +146,8 @@ class OpenClipEncoder:
         return copy.requires_grad_(True)
 
     def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
-        with _blamed_on_tokenizer(self._files[0].parent if self._files else None):
+        # Tokenizers keep their padding and truncation, so that one call at a time may use them.
+        with self._one_at_a_time, _blamed_on_tokenizer(self._files[0].parent if self._files else None):
             nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
             length = rows.shape[1]
             # Tokenize beyond the context length: where the result differs from an empty phrase's, it is too long.

@@ -14,7 +14,6 @@ from ovseg3d.pipeline.executors import Executor
 from ovseg3d.pipeline.seeds import essence
 from ovseg3d.pipeline.training import Training
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.ledger import FILE, Ledger
 from ovseg3d.runs.lists import read_scenes
 from ovseg3d.runs.settings import make_config, to_plain
@@ -51,7 +50,7 @@ def train_scenes(
         RunError, OutputError: the ledger cannot be read or written.
     """
     listed = read_scenes(scenes)
-    config = config or make_config(resolve_device("auto"))
+    config = config or make_config()
     config = replace(config, encode=from_anywhere(config.encode))
     folder = None if output_dir is None else Path(output_dir).absolute()
     settings = _hash(config)

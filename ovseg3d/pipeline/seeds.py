@@ -18,7 +18,6 @@ from ovseg3d.features.encode import from_anywhere
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.runs.config import Config
-from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.folder import RunFolder, is_scene, open_run, open_scene
 from ovseg3d.runs.places import scene_folder
 from ovseg3d.runs.settings import make_config, to_plain
@@ -37,7 +36,7 @@ def scene_and_settings(path: Path, config_file: Path | None = None) -> tuple[Sce
     Raises:
         SceneError, ConfigError: the capture or the settings cannot be read.
     """
-    default = make_config(resolve_device("auto"), config_file=config_file)
+    default = make_config(config_file=config_file)
     try:
         run = open_run(path)
     except RunError:

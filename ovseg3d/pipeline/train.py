@@ -76,7 +76,7 @@ def train_scene(
     """
     earlier = open_run(resume, trust) if isinstance(resume, Path | str) else resume
     if config is None:
-        config = make_config(resolve_device("auto")) if earlier is None else without_cache(earlier.config, trust)
+        config = make_config() if earlier is None else without_cache(earlier.config, trust)
     if earlier is not None and "features" in config.stages:
         check_names(earlier, config.encode, trust)
     config = replace(config, encode=from_anywhere(config.encode))

@@ -23,6 +23,7 @@ import yaml
 from ovseg3d.errors import ConfigError, nearest
 from ovseg3d.limits import read_text, shorten
 from ovseg3d.runs.config import Config, presets_folder
+from ovseg3d.runs.devices import DeviceName, resolve_device
 from ovseg3d.runs.migrate import migrate_settings
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ Quality = Literal["fast", "default", "high"]
 
 
 def make_config(
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: DeviceName = "auto",
     preset: Preset | None = None,
     quality: Quality = "default",
     config_file: Path | None = None,
@@ -42,7 +43,7 @@ def make_config(
     """Combine all layers.
 
     Args:
-        device: the device of the run; determines the preset if `preset` is None.
+        device: the device of the run; determines the preset if `preset` is None. auto: the GPU if there is one.
         preset: cpu or gpu.
         quality: which quality file.
         config_file: a YAML file, or the config.json of a run.
@@ -52,7 +53,8 @@ def make_config(
         ConfigError: a file is missing or invalid, has an unknown key (the message names the nearest), or a value of a
             wrong type or out of range.
     """
-    chosen = preset or ("gpu" if device == "cuda" else "cpu")
+    known = resolve_device(device) if device == "auto" else device
+    chosen = preset or ("gpu" if known == "cuda" else "cpu")
     preset_path = presets_folder() / f"{chosen}.yaml"
     quality_path = presets_folder() / f"{quality}.yaml"
     quality_layer = dict(read_settings(quality_path))

@@ -37,12 +37,12 @@ PLAIN_TEMPLATES = ("a {}",)
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names, stripped.
+    """The names, stripped; a list may be one text with semicolons.
 
     Raises:
         ConfigError: there is none, one is empty, or two are equal.
     """
-    names = tuple(name.strip() for name in classes)
+    names = tuple(name.strip() for name in (classes.split(";") if isinstance(classes, str) else classes))
     if not names:
         raise ConfigError("No class is given", fix='--classes "chair;lamp"')
     if not all(names):
