@@ -33,6 +33,9 @@ class Run(RunFolder):
     The encoder and the rendered views are kept for the next query.
     """
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
     def query(self, phrase: str, **options: Any) -> Answer:
         """Find where something is.
 

@@ -12,6 +12,7 @@ from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ovseg3d.cli.tables import Column
     from ovseg3d.cli.detect_inputs import Seen
     from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Names
     from ovseg3d.heads.naming import PictureNamer
@@ -92,6 +93,7 @@ class Detect:
 
     def _run(self, output: Output) -> dict[str, Any]:
         from ovseg3d.cli.console import get_console, shell_path
+        from ovseg3d.cli.tables import print_table
         from ovseg3d.export.detections import describe_detections, describe_photo, save_detections
 
         self._check()
@@ -110,7 +112,7 @@ class Detect:
         if self.json:
             return result
         if found.detections:
-            console.print(_table(found, seen.eye, console.width))
+            print_table(console, _columns(found, seen.eye))
         count = len(found.detections)
         console.print(f"{count} object{'s' if count != 1 else ''} in {len(seen.cloud):,} points.", markup=False)
         for path in files:
@@ -192,14 +194,15 @@ class Detect:
         return PictureNamer(self.where.clip or "builtin", device=resolve_device(self.where.device))
 
 
-def _table(found: "DetectedScene", eye: Any, width: int) -> Any:
+def _columns(found: "DetectedScene", eye: Any) -> list["Column"]:
     import numpy as np
 
-    from ovseg3d.cli.tables import Column, decimals, make_table, triples
+    from ovseg3d.cli.tables import Column, decimals, triples
 
     unit, all_found = "m" if found.metric else "units", found.detections
     columns = [
         Column("name", [d.label or "object" for d in all_found], "left"),
+        *([Column("id", [str(d.id) for d in all_found])] if any(d.id is not None for d in all_found) else []),
         Column("score", [f"{d.score:.2f}" for d in all_found]),
         Column(f"size, {unit}", triples(" x ", [d.size for d in all_found])),
         Column(f"centre, {unit}", triples(", ", [d.center for d in all_found]), spare=3),
@@ -208,7 +211,7 @@ def _table(found: "DetectedScene", eye: Any, width: int) -> Any:
         far = [float(np.linalg.norm(np.subtract(d.center, eye))) for d in all_found]
         columns.append(Column(f"distance, {unit}", [f"{value:.{decimals(far)}f}" for value in far], spare=1))
     columns.append(Column("faces", [_facing(d) for d in all_found], "left", spare=2))
-    return make_table(columns, width)
+    return columns
 
 
 def _facing(detection: "Detection") -> str:

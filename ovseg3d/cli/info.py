@@ -41,7 +41,7 @@ class Info:
     json: Json = False
 
     def main(self) -> int:
-        """Run the command; returns 0, or 2 if the scene is unusable."""
+        """Run the command; returns 0, or 2 if the scene is unusable. Raises ConfigError: --output is no PNG file."""
         from ovseg3d.cli.console import get_console, print_json
         from ovseg3d.scene.check import as_finding, check_scene
         from ovseg3d.scene.extent import scene_extent

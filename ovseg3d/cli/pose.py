@@ -10,6 +10,7 @@ from ovseg3d.cli.flags import Json, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ovseg3d.cli.tables import Column
     from ovseg3d.cli.pose_inputs import Posed
 
 
@@ -57,6 +58,7 @@ class Pose:
     def main(self) -> None:
         """Find the poses and print a table. Raises ConfigError: a flag is invalid or has no effect."""
         from ovseg3d.cli.console import get_console, print_json, shell_path
+        from ovseg3d.cli.tables import print_table
         from ovseg3d.export.poses import describe_poses, save_poses
 
         self._check()
@@ -72,7 +74,7 @@ class Pose:
             print_json({"input": self.input, **listed, "notes": posed.notes, "files": files})
             return
         if posed.scene.objects:
-            console.print(_table(posed, console.width))
+            print_table(console, _columns(posed))
         count = len(posed.scene.objects)
         console.print(f"{count} object{'s' if count != 1 else ''} with a pose.", markup=False)
         for path in files:
@@ -124,10 +126,10 @@ class Pose:
         return pose_inputs.in_run(self.input, self.where, labels, self.view)
 
 
-def _table(posed: "Posed", width: int) -> Any:
+def _columns(posed: "Posed") -> list["Column"]:
     from math import degrees
 
-    from ovseg3d.cli.tables import Column, make_table, triples
+    from ovseg3d.cli.tables import Column, triples
     from ovseg3d.export.poses import WAYS
 
     objects = posed.scene.objects
@@ -155,7 +157,7 @@ def _table(posed: "Posed", width: int) -> Any:
     ]
     columns.append(Column("faces", fronts, "left"))
     columns.append(Column("says", [one.pose.source for one in objects], "left", spare=2))
-    return make_table(columns, width)
+    return columns
 
 
 def _towards(front: tuple[float, float, float], frame: str) -> str:

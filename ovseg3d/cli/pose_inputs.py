@@ -207,7 +207,7 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     surface = engine.semantics.surface
     x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
     photos = _drawn(found, engine, view)
-    scene = PosedScene(objects, "input", surface.metric, (x, y, z), surface.cloud, photos)
+    scene = PosedScene(objects, "input", surface.metric and engine.metres == 1.0, (x, y, z), surface.cloud, photos)
     return Posed(scene, tuple(notes), run.scene_name)
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 GAP = 2
 """Spaces after a column."""
+UNLIMITED = 200
+"""Characters of a line in a pipe or a file."""
 NAME = 20
 """Characters that the first column, of names, may need before others are left out; longer names are cut."""
 
@@ -37,6 +39,13 @@ def fitted(columns: Sequence[Column], width: int) -> list[Column]:
             break
         kept.remove(least)
     return kept
+
+
+def print_table(console: Any, columns: Sequence[Column]) -> None:
+    """Print a table; where there is no terminal, such as in a pipe, no column is left out."""
+    if not console.is_terminal:
+        console.width = max(console.width, UNLIMITED)
+    console.print(make_table(columns, console.width))
 
 
 def make_table(columns: Sequence[Column], width: int) -> Any:

@@ -27,7 +27,7 @@ Triple = tuple[float, float, float]
 FILES = ("birds_eye.png", "detections.csv", "coco3d.json", "detections.json")
 OVERLAY = "overlay.png"
 COLUMNS = ("label", "score", "x", "y", "z", "size_x", "size_y", "size_z", "yaw_rad", "front_x", "front_y", "front_z",
-           "symmetry_order", "n_points")  # fmt: skip
+           "symmetry_order", "n_points", "id")  # fmt: skip
 DRAWN_POINTS = 60_000
 BELOW = 0.8
 """Share of the height that is drawn: the ceiling would hide all."""
@@ -95,7 +95,7 @@ def _table(detections: Sequence[Detection]) -> str:
         front = d.front or ("", "", "")
         numbers = [d.score, *d.center, *d.size, "" if d.yaw_rad is None else d.yaw_rad, *front]
         row = [f"{value:.4f}" if isinstance(value, float) else value for value in numbers]
-        writer.writerow([d.label, *row, d.symmetry_order, len(d.points)])
+        writer.writerow([d.label, *row, d.symmetry_order, len(d.points), d.id])
     return text.getvalue()
 
 

@@ -60,6 +60,9 @@ class DetectionModel:
             found = detect_scene(
                 semantics.surface.cloud, detector, up=(x, y, z), metres_per_unit=metres, instance=known
             )  # fmt: skip
+            if known is not None:
+                of_run = tuple(replace(one, id=int(known[one.points].max())) for one in found.detections)
+                found = replace(found, detections=of_run)
             self._found[detector, metres] = found
         return self._found[detector, metres]
 

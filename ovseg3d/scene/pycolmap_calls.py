@@ -16,7 +16,7 @@ def chunks(items: list[Any], size: int) -> Iterator[tuple[list[Any], int]]:
 @contextmanager
 def open_database(path: Path) -> Generator[Any, None, None]:
     """A pycolmap database, closed afterwards; it is created if it does not exist."""
-    import pycolmap
+    from ovseg3d.scene.colmap_library import pycolmap
 
     database = pycolmap.Database.open(path)
     try:
@@ -28,7 +28,7 @@ def open_database(path: Path) -> Generator[Any, None, None]:
 @contextmanager
 def quiet() -> Generator[None, None, None]:
     """Let only fatal messages of COLMAP's logger reach stderr, not hundreds of lines."""
-    import pycolmap
+    from ovseg3d.scene.colmap_library import pycolmap
 
     before = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
@@ -84,7 +84,7 @@ def match_pairs(database: Path, pairs: Sequence[tuple[str, str]], threads: int, 
         threads: of the matching.
         seed: of the verification.
     """
-    import pycolmap
+    from ovseg3d.scene.colmap_library import pycolmap
 
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = threads

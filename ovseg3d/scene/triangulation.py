@@ -129,7 +129,7 @@ class _Job:
 
     def match(self) -> None:
         """Find features and match them."""
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         pycolmap.set_random_seed(self._seed)
         folder = self._work / "images"
@@ -178,7 +178,7 @@ class _Job:
 
     def _write_lenses(self) -> None:
         """Write the given lenses to a new database; photos of one lens share a camera."""
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         with open_database(self._database) as database:
             for lens in self._lenses:
@@ -225,7 +225,7 @@ class _Job:
         return model
 
     def _triangulate(self, poses: Float[np.ndarray, "views 4 4"], lenses: list[np.ndarray]) -> Any:
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         model = pycolmap.Reconstruction()
         with open_database(self._database) as database:
@@ -256,9 +256,10 @@ class _Job:
 
         The prior is as wide as the poses have moved so far, so that it does not hold them at poses that were disturbed.
         """
-        import pycolmap
         from pyceres.factors import NormalPrior
         from pycolmap.cost_functions import AbsolutePosePriorCost
+
+        from ovseg3d.scene.colmap_library import pycolmap
 
         depths = np.concatenate([self._depths(model, i) for i in self._ids])
         given = np.stack([frame.camera.c2w for frame in self._frames])

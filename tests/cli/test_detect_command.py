@@ -36,7 +36,7 @@ def test_a_cloud(cli: Cli, room_file: Path, tmp_path: Path) -> None:
     first = said["detections"][0]
     assert set(first) >= {
         "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "front", "symmetry_order", "candidates",
-        "n_points",
+        "n_points", "id",
     }  # fmt: skip
     kept = json.loads((tmp_path / "boxes/detections.json").read_text())
     assert kept["detections"] == said["detections"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ovseg3d.cli.detect import _table
+from ovseg3d.cli.detect import _columns
 from ovseg3d.cli.tables import Column, decimals, fitted, make_table
 
 
@@ -35,17 +35,24 @@ def test_a_long_name_is_cut_and_the_numbers_stay() -> None:
     assert shown(make_table([Column("name", ["[red]"], "left")], 40), 40)[1] == "[red]", "no markup"
 
 
+def test_a_pipe_gets_every_column() -> None:
+    columns = [Column("name", ["chair"]), *(Column(f"heading {k}", ["x" * 20], spare=k) for k in range(1, 6))]
+    out = io.StringIO()
+    print_table(Console(file=out, width=80), columns)
+    assert "heading 5" in out.getvalue() and "too narrow" not in out.getvalue()
+
+
 @pytest.mark.parametrize("unit", [1.0, 1000.0])
 def test_detections_keep_to_one_line_each(unit: float) -> None:
     one = SimpleNamespace(
-        label="dining table", score=0.73, size=(0.5159 * unit, 0.52696 * unit, 0.91595 * unit),
+        label="dining table", id=None, score=0.73, size=(0.5159 * unit, 0.52696 * unit, 0.91595 * unit),
         center=(-1.234 * unit, -2.5 * unit, 0.38 * unit), front=(0.7, -0.7, 0.0), symmetry_order=1,
     )  # fmt: skip
     found: Any = SimpleNamespace(detections=(one, one), metric=unit == 1)
     eye = (0.0, 0.0, 1.4 * unit)
     size = "0.52 x 0.53 x 0.92" if unit == 1 else "516 x 527 x 916"
     for width in (60, 80, 200):
-        lines = shown(_table(found, eye, width), width)
+        lines = shown(make_table(_columns(found, eye), width), width)
         assert lines[1] == lines[2] and size in lines[1] and max(map(len, lines)) <= width
         assert any("centre" in line for line in lines[3:]) == (width < 100)
         assert ("-1.23, -2.50, 0.38" in lines[1] or "-1234, -2500, 380" in lines[1]) == (not lines[3:])

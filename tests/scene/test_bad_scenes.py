@@ -73,6 +73,17 @@ def test_raw_photos_point_at_prepare(place, tmp_path):
     assert "ovseg3d prepare" in error.fix and "ns-process-data" in error.fix
 
 
+@pytest.mark.parametrize(
+    ("model", "fix"), [("dense/sparse", "dense"), ("distorted/sparse/0", "distorted"), ("sparse/1", "move it")]
+)
+def test_a_colmap_model_elsewhere_is_pointed_out(tmp_path, model, fix):
+    w.write_photos(tmp_path / "photos")
+    (tmp_path / model).mkdir(parents=True)
+    (tmp_path / model / "cameras.bin").write_bytes(b"")
+    error = _refused(tmp_path)
+    assert f"COLMAP model in {model}/" in error.what and fix in error.fix
+
+
 def test_a_run_is_no_capture(tmp_path):
     w.write_photos(tmp_path / "previews")
     for name in ("config.json", "scene_transform.json"):

@@ -1,6 +1,9 @@
 """Sparse points: depth, disturbed poses, and the file."""
 
 import dataclasses
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,21 @@ from ovseg3d.scene.sparse import SparseDepth, reconstruct
 from ovseg3d.scene.triangulation import Triangulation, triangulate
 from ovseg3d.synth import Views, synthesise
 from ovseg3d.synth.render import DRAFT
+
+
+def test_a_run_can_still_be_told_to_end() -> None:
+    """The libraries of structure from motion set a handler of their own, which ends the process at once."""
+    code = """
+        import os, signal
+        told = []
+        signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+        import ovseg3d.scene.colmap_library
+        from pyceres.factors import NormalPrior
+        from pycolmap.cost_functions import AbsolutePosePriorCost
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,8 @@ class Detection:
     """Text-aligned unit vector."""
     candidates: tuple[Candidate, ...] = ()
     """Possible names, best first."""
+    id: int | None = None
+    """Of the instance of a run; None elsewhere."""
 
     @property
     def label(self) -> str | None:
@@ -52,6 +54,7 @@ class Detection:
     def record(self) -> dict[str, Any]:
         """The detection as a JSON object."""
         return {
+            "id": self.id,
             "label": self.label,
             "score": self.score,
             "center": list(self.center),

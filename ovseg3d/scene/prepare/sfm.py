@@ -122,7 +122,7 @@ class Solver:
 
     def match(self, is_sequence: bool, report: Callable[[str, float], None]) -> Matching:
         """Find features and match them; `report` receives a sentence and the completed fraction of this part."""
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         with quiet():
             pycolmap.set_random_seed(self.seed)
@@ -188,7 +188,7 @@ class Solver:
                 database.update_camera(camera)
 
     def _extract(self, report: Callable[[str, float], None]) -> None:
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         options = pycolmap.FeatureExtractionOptions()
         options.num_threads = self.threads
@@ -212,7 +212,7 @@ class Solver:
             match_pairs(self.database, names, self.threads, self.seed)
 
     def _map(self, relaxed: bool, number: int, report: Callable[[str, float], None]) -> Reconstruction | None:
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         options = pycolmap.IncrementalPipelineOptions()
         options.num_threads = self.threads
@@ -260,7 +260,7 @@ class Solver:
         Incremental mapping keeps them in the middle. The stabiliser of a phone shifts them by about 1 %, which would
         rotate all cameras by half a degree. The new model is used if its intrinsics are plausible.
         """
-        import pycolmap
+        from ovseg3d.scene.colmap_library import pycolmap
 
         used = [model.image(i).camera_id for i in model.reg_image_ids()]
         if min(used.count(i) for i in set(used)) < _MANY_FOR_PRINCIPAL_POINT:
@@ -340,7 +340,7 @@ def _lens(camera: Any) -> Lens:
 
 
 def _inliers(database: Any, ids: dict[str, int], order: list[str]) -> dict[tuple[int, int], int]:
-    import pycolmap
+    from ovseg3d.scene.colmap_library import pycolmap
 
     place = {ids[name]: i for i, name in enumerate(order)}
     found = {}

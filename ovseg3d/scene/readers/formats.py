@@ -101,6 +101,12 @@ def _named(capture: RawCapture, format: str | None) -> RawCapture:
     return capture
 
 
+def _model_below(path: Path) -> Path | None:
+    """A COLMAP model in the folder or up to three folders down."""
+    places = (f"{above}cameras.{kind}" for above in ("", "*/", "*/*/", "*/*/*/") for kind in ("bin", "txt"))
+    return next((found.parent for place in places for found in sorted(path.glob(place))), None)
+
+
 def _no_format(path: Path, reasons: list[str]) -> SceneError:
     """The error for a folder that no reader can read, with the next command to run."""
     if reasons:
@@ -124,6 +130,14 @@ def _no_format(path: Path, reasons: list[str]) -> SceneError:
                 where=path,
                 fix=f"ns-process-data {kind} --data {path} --output-dir OUT, then train OUT",
             )
+    if model := _model_below(path):
+        holders = [folder for folder in model.parents if path in folder.parents and find_model(folder) is not None]
+        place = path / "sparse" / "0"
+        return SceneError(
+            f"There is a COLMAP model in {model.relative_to(path).as_posix()}/, where none is looked for",
+            where=path,
+            fix=f"the folder {holders[0]}" if holders else f"move it to {place}, with the photos in {path / 'images'}",
+        )
     folders = [path] + sorted(p for p in path.iterdir() if p.is_dir())
     for folder in folders:
         suffixes = [p.suffix.lower() for p in folder.iterdir()]
