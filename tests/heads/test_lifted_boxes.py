@@ -154,6 +154,20 @@ def test_a_front_alone_gets_the_usual_depth_behind_it() -> None:
     assert np.allclose(outward, [1, 0], atol=1e-6), "the far side is a guess"
 
 
+def test_stray_points_lie_outside_the_box() -> None:
+    true = np.array([2.0, 0.0, 0.37, 0.8, 1.3, 0.74, 0.0])
+    points = surface_of(true, 20_000)
+    stray = points[:: len(points) // 100][:100] * (1, 1, 0) + (0, 0, 0.82)
+    rough = np.concatenate([points, stray])
+    assert 0.005 < len(stray) / len(rough) < 0.02
+    tight, loose = (
+        fit_box(rough, np.zeros((len(rough), 3)), EYE, wall_yaw=0.0, usual=False, stray=share)
+        for share in (0.02, 0.002)
+    )
+    assert tight is not None and loose is not None
+    assert tight.box[5] < 0.75 < 0.8 < loose.box[5]
+
+
 def test_few_points_have_no_box() -> None:
     assert fit_box(np.zeros((0, 3)), np.zeros((0, 3)), EYE) is None
     assert fit_box(np.random.default_rng(0).random((10, 3)), np.zeros((10, 3)), EYE) is None

@@ -33,9 +33,9 @@ CELL, GAP = 0.02, 0.05
 the camera. Chosen by hand: a photo of 160 pixels has a point every 1 %, on oblique surfaces every 3 %."""
 REACH = 0.5
 """Clusters that are farther from the largest one are another thing: a share of the object's diagonal."""
-TRIM = 0.002
-"""Share of the points outside the box on each side. Far parts of a thing have few points: by 1 % a side it loses a
-tenth of its length."""
+STRAY = 0.002
+"""Share of a mask's points outside the box on each side. Far parts of a thing have few points: by 1 % a side it loses
+a tenth of its length."""
 CUT = 0.25
 """A side is open if so many ends say so, times the root of the points: a cut is a line."""
 ANGLES = 30
@@ -91,6 +91,7 @@ def fit_box(
     *,
     usual: bool = True,
     spacing: float = 0.0,
+    stray: float = STRAY,
 ) -> FittedBox | None:
     """The box of an object's points; None if they are too few.
 
@@ -102,17 +103,18 @@ def fit_box(
         wall_yaw: of the walls, radians.
         usual: complete to the usual size.
         spacing: of the points, metres, if they are not as dense as a photo's. Gaps of twice that are none.
+        stray: share of the points that may lie outside the box on each side, and of the ends that may be wrong.
     """
     prior = usual_log_size(name) if usual else None
     rows = _near_clusters(xyz, eye, 2 * spacing, prior)
     if len(rows) < MIN_POINTS:
         return None
-    yaw = _yaw(xyz[rows, :2], wall_yaw)
+    yaw = _yaw(xyz[rows, :2], wall_yaw, stray)
     axes = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     local = xyz[rows] @ axes.T
-    span = np.quantile(local, [TRIM, 1 - TRIM], axis=0).T
+    span = np.quantile(local, [stray, 1 - stray], axis=0).T
     span += np.maximum(MIN_SIDE - np.ptp(span, axis=1), 0)[:, None] / 2 * (-1, 1)
-    is_open = _open_sides(ends[rows] @ axes.T, local, span)
+    is_open = _open_sides(ends[rows] @ axes.T, local, span, stray)
     if prior is not None:
         span, is_open = _completed(span, is_open, axes @ eye, prior)
     size, center, sides = np.ptp(span, axis=1), axes.T @ span.mean(1), is_open.ravel()
@@ -124,18 +126,19 @@ def fit_box(
     return FittedBox(np.array([*center, *size, yaw]), sides, float(quality), rows)
 
 
-def _open_sides(ends: np.ndarray, local: np.ndarray, span: np.ndarray) -> Bool[np.ndarray, "3 2"]:
+def _open_sides(ends: np.ndarray, local: np.ndarray, span: np.ndarray, stray: float) -> Bool[np.ndarray, "3 2"]:
     """Which sides are open: those that enough ends point to, from their half of the box.
 
     Args:
         ends: directions along the box's axes.
         local: the points along these.
         span: low and high side of the box on each axis.
+        stray: share of the points that may be wrong.
     """
     main = (np.abs(ends).argmax(1)[:, None] == np.arange(3))[..., None]
     beyond = local > span.mean(1)
     toward = np.stack([(ends < 0) & ~beyond, (ends > 0) & beyond], -1)
-    return (main & toward).sum(0) > CUT * len(ends) ** 0.5
+    return (main & toward).sum(0) > max(CUT * len(ends) ** 0.5, stray * len(ends))
 
 
 def _completed(
@@ -214,11 +217,11 @@ def _near_clusters(xyz: np.ndarray, eye: np.ndarray, gap: float, prior: np.ndarr
     return np.flatnonzero((apart <= REACH * np.linalg.norm(size))[label][of.ravel()])
 
 
-def _yaw(xy: np.ndarray, wall_yaw: float | None) -> float:
+def _yaw(xy: np.ndarray, wall_yaw: float | None, stray: float) -> float:
     """The yaw of the smallest rectangle around the points, or that of the walls."""
     tried = np.append(np.arange(ANGLES) * (np.pi / 2 / ANGLES), [] if wall_yaw is None else [wall_yaw])
     axes = np.stack([np.cos(tried), np.sin(tried), -np.sin(tried), np.cos(tried)], 1).reshape(-1, 2, 2)
-    low, high = np.quantile(axes @ xy[:: 1 + len(xy) // SAMPLE].T, [TRIM, 1 - TRIM], axis=2)
+    low, high = np.quantile(axes @ xy[:: 1 + len(xy) // SAMPLE].T, [stray, 1 - stray], axis=2)
     areas = np.maximum(high - low, MIN_SIDE).prod(1)
     best = int(areas[:ANGLES].argmin())
     return float(tried[-1] if wall_yaw is not None and areas[-1] < WALL * areas[best] else tried[best])
