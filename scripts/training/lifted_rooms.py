@@ -21,8 +21,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.datasets import AnnotatedPhoto, read_coco
@@ -32,6 +33,7 @@ from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection.align import manhattan_yaw
 from ovseg3d.heads.lifting import FittedBox, LiftedPhoto, fit_box, lift_photo, open_ends, usual_focal
+from ovseg3d.heads.lifting.normals import depth_normals
 from ovseg3d.scene import read_rgbd
 from ovseg3d.scene.images import EXIF_TURNS, read_header
 from scripts.start import start
@@ -106,22 +108,57 @@ def label_photo(photo: SinglePhoto, recipe: LiftRecipe = LiftRecipe()) -> Labell
     slope = cloud.xyz[:, :2] / cloud.xyz[:, 2:]
     column, row = np.floor(slope * (camera.fx, camera.fy) + (camera.cx, camera.cy)).astype(np.int64).T
     place = row.clip(0, camera.height - 1), column.clip(0, camera.width - 1)
-    pixel, ends = photo.instance[place], np.pad(open_ends(photo.instance, photo.depth_z)[place], ((0, 0), (0, 1)))
-    xyz, normal, ends = level.apply(cloud.xyz), level.apply(cloud.normal), level.apply(ends)
+    pixel, steps = photo.instance[place], open_ends(photo.instance, photo.depth_z)
+    point = np.full(photo.instance.shape, -1)
+    point[place] = np.arange(len(cloud))
     size = np.bincount(photo.instance[photo.instance > 0], minlength=len(photo.names) + 1)[1:]
     member, fitted, rows = np.where(pixel == 0, 0, IGNORED), [], []
     for own in np.flatnonzero(size >= MIN_PIXELS).tolist():
-        on = np.flatnonzero(pixel == own + 1)
+        mask = photo.instance == own + 1
+        if not (mask & (point >= 0)).any():
+            continue
+        xyz, ends = _whole_mask(photo, mask, point, steps)
         box = fit_box(
-            xyz[on], ends[on], np.zeros(3), photo.names[own], 0.0 if walls else None, usual=recipe.usual_sizes
-        )
+            level.apply(xyz), level.apply(ends), np.zeros(3), photo.names[own], 0.0 if walls else None,
+            usual=recipe.usual_sizes,
+        )  # fmt: skip
         if box is not None and box.quality >= MIN_QUALITY:
             fitted.append(box)
             rows.append(own)
-            member[on[box.points]] = len(fitted)
+            kept = point[mask][box.points]
+            member[kept[kept >= 0]] = len(fitted)
+    xyz, normal = level.apply(cloud.xyz), level.apply(cloud.normal)
     kinds, rgb = [photo.names[k] for k in rows], np.round(255 * cloud.rgb).astype(np.uint8)
     room = fitted_room(xyz, normal, rgb, member, fitted, kinds, recipe.quality)
     return LabelledPhoto(room, tuple(rows), level, int((size >= MIN_PIXELS).sum()))
+
+
+def _whole_mask(
+    photo: SinglePhoto, mask: Bool[np.ndarray, "h w"], point: Int[np.ndarray, "h w"], steps: Float[np.ndarray, "h w 2"]
+) -> tuple[Float[np.ndarray, "pixels 3"], Float[np.ndarray, "pixels 3"]]:
+    """A point for each pixel of a mask, and the direction in which the surface goes on there, in the camera's frame.
+
+    Lifting leaves out the rim of an object, where depth may be a mixture: half of a small one. What is left out has the
+    depth of the nearest pixel of the mask.
+
+    Args:
+        photo: of the mask.
+        mask: with a point at least.
+        point: row of each pixel's point, -1 where it has none.
+        steps: of `open_ends`.
+    """
+    camera, known = photo.lifted.camera, mask & (point >= 0)
+    slope = (camera.pixel_centres().reshape(*mask.shape, 2) - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    assert isinstance(nearest, np.ndarray)
+    nearest = tuple(nearest[:, mask])
+    ray = np.pad(slope[mask], ((0, 0), (0, 1)), constant_values=1)
+    # Of the mask's pixels alone: those of the cloud mix what is covered with what covers it.
+    normal = np.nan_to_num(depth_normals(photo.depth_z, known, slope)[nearest])
+    # Where the ray moves to in the plane of the surface. A photo that cuts a bed's top does not cut its height.
+    aside = np.pad(steps[mask] / (camera.fx, camera.fy), ((0, 0), (0, 1)))
+    along = aside - ray * ((normal * aside).sum(1) / np.minimum((normal * ray).sum(1), -1e-3))[:, None]
+    return ray * photo.depth_z[nearest][:, None], along / np.maximum(np.linalg.norm(along, axis=1), 1e-9)[:, None]
 
 
 def fitted_room(

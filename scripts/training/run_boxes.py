@@ -40,6 +40,8 @@ MARGIN = 0.03
 """Space is free if a view sees through it, at least so far behind it, metres; 0.6 % of the depth if that is more."""
 INWARD = -0.5
 """Steps into the surface say nothing: those whose cosine with the normal is below this."""
+STRAY = 0.02
+"""Share of an instance's points that may lie outside its box on each side: a run's surface is rough."""
 DIRECTIONS = np.concatenate([np.eye(3), -np.eye(3)])
 
 
@@ -184,7 +186,7 @@ def fit_boxes(grouped: GroupedRun, recipe: BoxRecipe = BoxRecipe()) -> Detection
         wall = 0.0 if grouped.walls else None
         spacing = float(np.median(grouped.surface.cell[on])) * grouped.metres_per_unit
         box = fit_box(
-            grouped.xyz[on], ends[on], grouped.eye, name, wall, usual=recipe.usual_sizes, spacing=spacing
+            grouped.xyz[on], ends[on], grouped.eye, name, wall, usual=recipe.usual_sizes, spacing=spacing, stray=STRAY
         )  # fmt: skip
         if box is not None and box.quality * expected[number - 1] >= MIN_QUALITY:
             fitted.append(replace(box, quality=float(box.quality * expected[number - 1])))

@@ -8,7 +8,7 @@ from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection.losses import IGNORE, Targets, assign, detection_losses
 from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, YAW_BINS, DetectionNetwork, Predictions
 from ovseg3d.heads.lifting import fit_box, open_ends, usual_log_size
-from ovseg3d.heads.lifting.sizes import MEDIANS
+from ovseg3d.heads.lifting.sizes import DEVIATION, MEDIANS
 
 EYE = np.array([0.0, 0.0, 1.4])
 
@@ -77,6 +77,44 @@ def test_what_lies_apart_does_so_at_any_resolution(count: int) -> None:
     assert found is not None and found.box[3:5].min() < 0.1
 
 
+def test_parts_of_a_thing_that_lie_apart_are_of_it() -> None:
+    """A post hides the middle of a table; what is left and right of it is the table, however little it is."""
+    true = np.array([2.0, 0.0, 0.37, 0.8, 1.3, 0.74, 0.0])
+    points = surface_of(true)
+    shown = points[(points[:, 1] < 0.2) | (points[:, 1] > 0.55)]
+    assert (shown[:, 1] > 0.55).mean() < 0.2
+    found = fit_box(shown, np.zeros((len(shown), 3)), EYE, "table", wall_yaw=0.0)
+    assert found is not None and iou(found.box, true) > 0.9
+
+
+def usual_rest(seen: float, usual: float, cut: bool) -> float:
+    """The posterior's median of a side that is seen in part, by sums over a fine grid: a share that is uniform, and
+    before that, unless the photo cuts it, even chances that the part is the whole."""
+    logs = np.log(seen) + np.linspace(0, 4, 400_001)
+    density = np.exp(-((logs - np.log(usual)) ** 2) / (2 * DEVIATION**2))
+    # Of the logarithm of the part: a share u of the side has a density of u.
+    part = density * seen / np.exp(logs) * (logs[1] - logs[0])
+    whole = 0.0 if cut else density[0]
+    below = whole + np.cumsum(part)
+    return float(np.exp(logs[np.searchsorted(below, below[-1] / 2)]))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("seen", [0.05, 0.3, 0.45, 0.6, 1.0])
+def test_a_hidden_side_is_where_the_posterior_has_its_median(seen: float, cut: bool) -> None:
+    """Of a washing machine, which is as deep as wide, its front's far sides are hidden; one may be cut, too."""
+    usual = MEDIANS["washing machine"]
+    true = np.array([2.0 + seen / 2, 0.0, 0.425, seen, 0.6, 0.85, 0.0])
+    points = surface_of(true, 40_000, seen=False)
+    ends = (points[:, :1] > 2.0 + seen - 0.001) * np.array([[1.0, 0.0, 0.0]]) * cut
+    found = fit_box(points, ends, EYE, "washing machine", wall_yaw=0.0)
+    assert found is not None
+    size = found.box[3:5][np.argmax(np.abs([np.cos(found.box[6]), np.sin(found.box[6])]))]
+    assert np.isclose(size, usual_rest(seen, usual[0], cut), rtol=0.02)
+    assert np.isclose(found.box[0] - size / 2, 2.0, atol=0.01), "what is seen stays where it is"
+    assert found.open_sides.any() == (size > seen * 1.01)
+
+
 def test_sides_turn_with_their_box() -> None:
     """A bed is deeper than wide; along the world's x it has to be turned."""
     whole = np.array([2.0, 0.0, 0.4, 2.0, 1.4, 0.8, 0.0])
@@ -114,6 +152,20 @@ def test_a_front_alone_gets_the_usual_depth_behind_it() -> None:
     outward = (1 if side % 2 else -1) * np.array([np.cos(found.box[6]), np.sin(found.box[6])])
     outward = outward if side < 2 else outward[::-1] * (-1, 1) * 1.0
     assert np.allclose(outward, [1, 0], atol=1e-6), "the far side is a guess"
+
+
+def test_stray_points_lie_outside_the_box() -> None:
+    true = np.array([2.0, 0.0, 0.37, 0.8, 1.3, 0.74, 0.0])
+    points = surface_of(true, 20_000)
+    stray = points[:: len(points) // 100][:100] * (1, 1, 0) + (0, 0, 0.82)
+    rough = np.concatenate([points, stray])
+    assert 0.005 < len(stray) / len(rough) < 0.02
+    tight, loose = (
+        fit_box(rough, np.zeros((len(rough), 3)), EYE, wall_yaw=0.0, usual=False, stray=share)
+        for share in (0.02, 0.002)
+    )
+    assert tight is not None and loose is not None
+    assert tight.box[5] < 0.75 < 0.8 < loose.box[5]
 
 
 def test_few_points_have_no_box() -> None:

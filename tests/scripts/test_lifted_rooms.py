@@ -97,6 +97,41 @@ def test_a_cut_object_is_open_where_the_photo_ends() -> None:
     assert even.quality is not None and even.quality.tolist() == [1.0]
 
 
+def test_a_cut_is_of_the_side_to_which_the_surface_goes_on() -> None:
+    """What is nearer covers the lower part of the photo from within the block's top on: that cuts the block towards the
+    camera, not its height."""
+    photos = rendered((-0.9, 0.2, 2.4))
+    half = replace(photos, instance=photos.instance.copy(), log_depth=photos.log_depth.copy())
+    below = int(np.flatnonzero(photos.instance[0].any(1))[0]) + 15
+    half.instance[0][below:], half.log_depth[0][below:] = 0, np.log(0.3)
+    room = label_photo(rendered_photo(half, 0, "exact"), replace(EXACT, gravity="exact", usual_sizes=False)).room
+    assert room.open_sides is not None
+    box, sides = room.boxes[0].astype(float), room.open_sides[0]
+    toward = Rotation.from_euler("z", box[6]).inv().apply([-box[0], -box[1], 0])
+    axis = int(np.abs(toward).argmax())
+    assert sides[2 * axis + int(toward[axis] > 0)] and not sides[4:].any()
+
+
+def test_the_rim_of_a_mask_counts() -> None:
+    """Lifting leaves out the rim of a small thing; its box reaches to the mask's end all the same."""
+    photos = rendered((-1.2, 0.2, 2.0))
+    small = rendered_photo(photos, 0, "exact")
+    mask = np.zeros_like(small.instance)
+    row, column = int(np.argwhere(small.instance == 1)[0, 0]) + 12, SIDE // 2  # within the top
+    mask[row - 6 : row + 6, column - 6 : column + 6] = 1
+    cloud = small.lifted.cloud
+    off = np.abs(cloud.xyz[:, :2] / cloud.xyz[:, 2:] * FOCAL + SIDE / 2 - (column, row)).max(1)
+    inner = (off < 4) | (off > 6)
+    cut = PointCloud(cloud.xyz[inner], *(None if one is None else one[inner] for one in (cloud.normal, cloud.rgb)))
+    recipe = replace(EXACT, gravity="exact", usual_sizes=False)
+    whole, rimless = (
+        label_photo(replace(small, instance=mask, lifted=replace(small.lifted, cloud=one)), recipe).room
+        for one in (cloud, cut)
+    )
+    assert (rimless.instance == 1).sum() == 64 < (whole.instance == 1).sum()
+    assert (rimless.boxes[0, 3:5] > 0.75 * whole.boxes[0, 3:5]).all(), "8 of 12 pixels alone are less"
+
+
 def test_gravity_by_the_camera_is_tilted() -> None:
     labelled = label_photo(rendered_photo(rendered(), 0, "exact"), LiftRecipe(depth="exact", gravity="camera"))
     up = labelled.level.apply(rendered().c2w[0, :3, :3].T[:, 2])

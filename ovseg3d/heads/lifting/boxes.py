@@ -2,12 +2,13 @@
 
 The photo's depth gives an object's visible points. Its box is fitted in steps:
 
-1. Clusters of its points, joined over gaps that grow with the range; what lies apart is another surface behind.
+1. The largest cluster of its points, joined over gaps that grow with the range, and what is near it for a thing of its
+   size: something may hide what connects them. What lies farther apart is another surface behind.
 2. The yaw with the smallest footprint; that of the walls, if its footprint is hardly larger.
-3. The extent of the points along these axes.
+3. The extent of the points along these axes, hardly trimmed.
 4. Sides where the mask ends at the photo's border or at something nearer are *open*: the object may go on there. An
-   open side is moved outwards until the object has the usual size (see `sizes`). So is a far side, which the photo
-   cannot show, if the object is much smaller than usual.
+   open side is moved outwards to where the object most likely ends, by its usual size (see `sizes`). So are sides that
+   face away from the camera, if the object is so small for its kind that a part of it is likelier than the whole.
 
 A box has a quality, 0 to 1: how usual its size is, and how many of its sides are open. ImOV3D (Yang et al. 2024) makes
 such labels with principal axes, without completion, and drops sizes off by a factor of ten.
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
+from scipy.stats import norm
 from sklearn.cluster import DBSCAN
 
 from ovseg3d.heads.lifting.sizes import DEVIATION, usual_log_size
@@ -28,20 +31,19 @@ SAMPLE = 800
 CELL, GAP = 0.02, 0.05
 """Points are clustered in cells of this side, joined over gaps of at most that: shares of their median distance from
 the camera. Chosen by hand: a photo of 160 pixels has a point every 1 %, on oblique surfaces every 3 %."""
-MIN_SHARE = 0.2
-"""Clusters with a smaller share of the points are dropped."""
-TRIM = 0.01
-"""Share of the points outside the box on each side."""
+REACH = 0.5
+"""Clusters that are farther from the largest one are another thing: a share of the object's diagonal."""
+STRAY = 0.002
+"""Share of a mask's points outside the box on each side. Far parts of a thing have few points: by 1 % a side it loses
+a tenth of its length."""
+CUT = 0.25
+"""A side is open if so many ends say so, times the root of the points: a cut is a line."""
 ANGLES = 30
 """Yaws that are tried, over a quarter of a turn: every 3 degrees."""
 WALL = 1.15
 """The walls' yaw is taken if its footprint is larger by at most this factor."""
 NEARER = 0.05
 """What covers an object is nearer by this share of the depth."""
-NEAR_SIDE = 0.15
-"""An open end of the mask belongs to a side that is this near, as a share of the box."""
-SMALL = 2.0
-"""An object smaller than usual by so many deviations is completed on its far sides, too."""
 MIN_SIDE = 0.02
 """Metres."""
 OPEN = 0.8
@@ -89,6 +91,7 @@ def fit_box(
     *,
     usual: bool = True,
     spacing: float = 0.0,
+    stray: float = STRAY,
 ) -> FittedBox | None:
     """The box of an object's points; None if they are too few.
 
@@ -100,17 +103,18 @@ def fit_box(
         wall_yaw: of the walls, radians.
         usual: complete to the usual size.
         spacing: of the points, metres, if they are not as dense as a photo's. Gaps of twice that are none.
+        stray: share of the points that may lie outside the box on each side, and of the ends that may be wrong.
     """
-    rows = _largest_clusters(xyz, eye, 2 * spacing)
+    prior = usual_log_size(name) if usual else None
+    rows = _near_clusters(xyz, eye, 2 * spacing, prior)
     if len(rows) < MIN_POINTS:
         return None
-    yaw = _yaw(xyz[rows, :2], wall_yaw)
+    yaw = _yaw(xyz[rows, :2], wall_yaw, stray)
     axes = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     local = xyz[rows] @ axes.T
-    span = np.quantile(local, [TRIM, 1 - TRIM], axis=0).T
+    span = np.quantile(local, [stray, 1 - stray], axis=0).T
     span += np.maximum(MIN_SIDE - np.ptp(span, axis=1), 0)[:, None] / 2 * (-1, 1)
-    is_open = _open_sides(ends[rows] @ axes.T, local, span)
-    prior = usual_log_size(name) if usual else None
+    is_open = _open_sides(ends[rows] @ axes.T, local, span, stray)
     if prior is not None:
         span, is_open = _completed(span, is_open, axes @ eye, prior)
     size, center, sides = np.ptp(span, axis=1), axes.T @ span.mean(1), is_open.ravel()
@@ -122,18 +126,19 @@ def fit_box(
     return FittedBox(np.array([*center, *size, yaw]), sides, float(quality), rows)
 
 
-def _open_sides(ends: np.ndarray, local: np.ndarray, span: np.ndarray) -> Bool[np.ndarray, "3 2"]:
-    """Which sides are open: those that enough ends are near to, and point to.
+def _open_sides(ends: np.ndarray, local: np.ndarray, span: np.ndarray, stray: float) -> Bool[np.ndarray, "3 2"]:
+    """Which sides are open: those that enough ends point to, from their half of the box.
 
     Args:
         ends: directions along the box's axes.
         local: the points along these.
         span: low and high side of the box on each axis.
+        stray: share of the points that may be wrong.
     """
     main = (np.abs(ends).argmax(1)[:, None] == np.arange(3))[..., None]
-    toward = np.stack([ends < 0, ends > 0], -1)
-    near = np.abs(local[..., None] - span) < NEAR_SIDE * np.ptp(span, axis=1)[:, None]
-    return (main & toward & near).sum(0) > TRIM * len(ends)
+    beyond = local > span.mean(1)
+    toward = np.stack([(ends < 0) & ~beyond, (ends > 0) & beyond], -1)
+    return (main & toward).sum(0) > max(CUT * len(ends) ** 0.5, stray * len(ends))
 
 
 def _completed(
@@ -148,12 +153,29 @@ def _completed(
     """
     size, some = np.ptp(span, axis=1), is_open[:, 0] | is_open[:, 1]
     median = prior[[1, 0, 2]] if _is_turned(prior, size, some) else prior
-    wants, small = np.exp(median) - size, np.log(size) < median - SMALL * DEVIATION
     far = np.greater((eye[:, None] - span) * (1, -1), 0)
-    far[2] = False  # things stand on something, and mostly their tops are seen
-    ways = np.where(some[:, None], is_open, far & small[:, None]) & (wants > 0)[:, None]
+    wants = size * np.expm1(_log_growth((np.log(size) - median) / DEVIATION, some))
+    ways = np.where(some[:, None], is_open, far) & (wants > 0)[:, None]
     share = ways / np.maximum(ways.sum(1, keepdims=True), 1)
     return span + wants[:, None] * share * (-1, 1), is_open | ways
+
+
+def _log_growth(size: np.ndarray, is_cut: np.ndarray) -> Float[np.ndarray, " axes"]:
+    """Logarithm of how much longer an object is than what is seen of it: the posterior's median.
+
+    What is seen is all of the object or, as likely before, a part of any length. An axis that is cut shows a part.
+
+    Args:
+        size: that is seen: its logarithm less that of the usual size, in deviations.
+        is_cut: of each axis.
+    """
+    whole = np.where(is_cut, 0, norm.pdf(size) / DEVIATION)
+    # A part as long as this, of an object with a usual size: exp(-growth) is the density of its share, and makes a
+    # normal distribution one with another mean.
+    beyond = norm.sf(size + DEVIATION)
+    part = np.exp(DEVIATION * size + DEVIATION**2 / 2) * beyond
+    tail = np.minimum((whole + part) / (2 * part), 1)  # probability of a larger one, if it is a part
+    return np.where(tail < 1, (norm.isf(tail * beyond) - DEVIATION - size) * DEVIATION, 0)
 
 
 def _is_turned(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> bool:
@@ -172,23 +194,34 @@ def _is_turned(prior: np.ndarray, size: np.ndarray, ends: np.ndarray) -> bool:
     return unlikely(prior[[1, 0, 2]]) < unlikely(prior)
 
 
-def _largest_clusters(xyz: np.ndarray, eye: np.ndarray, gap: float) -> Int[np.ndarray, " members"]:
-    """Rows of the points but for those that lie apart, by more than `gap`, too."""
+def _near_clusters(xyz: np.ndarray, eye: np.ndarray, gap: float, prior: np.ndarray | None) -> Int[np.ndarray, " kept"]:
+    """Rows of the points of the largest cluster, and of those near it for an object of its size.
+
+    Args:
+        xyz: metres.
+        eye: position of the camera.
+        gap: clusters are joined over gaps of this, too.
+        prior: logarithms of the usual size; None: the largest cluster has the object's size.
+    """
     if len(xyz) < MIN_POINTS:
         return np.arange(0)
     unit = float(np.median(np.linalg.norm(xyz - eye, axis=1)))
     cell = np.floor((xyz - xyz.min(0)) / (CELL * unit)).astype(np.int64)
     _, first, of, count = np.unique(cell, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    label = DBSCAN(eps=max(GAP * unit, gap), min_samples=1).fit_predict(xyz[first])
-    kept = np.bincount(label, count) >= MIN_SHARE * len(xyz)
-    return np.flatnonzero(kept[label][of.ravel()])
+    places = xyz[first]
+    label = DBSCAN(eps=max(GAP * unit, gap), min_samples=1).fit_predict(places)
+    main = places[label == np.bincount(label, count).argmax()]
+    size = np.ptp(main, axis=0) if prior is None else np.exp(prior)
+    apart = np.full(label.max() + 1, np.inf)
+    np.minimum.at(apart, label, cKDTree(main).query(places)[0])
+    return np.flatnonzero((apart <= REACH * np.linalg.norm(size))[label][of.ravel()])
 
 
-def _yaw(xy: np.ndarray, wall_yaw: float | None) -> float:
+def _yaw(xy: np.ndarray, wall_yaw: float | None, stray: float) -> float:
     """The yaw of the smallest rectangle around the points, or that of the walls."""
     tried = np.append(np.arange(ANGLES) * (np.pi / 2 / ANGLES), [] if wall_yaw is None else [wall_yaw])
     axes = np.stack([np.cos(tried), np.sin(tried), -np.sin(tried), np.cos(tried)], 1).reshape(-1, 2, 2)
-    low, high = np.quantile(axes @ xy[:: 1 + len(xy) // SAMPLE].T, [TRIM, 1 - TRIM], axis=2)
+    low, high = np.quantile(axes @ xy[:: 1 + len(xy) // SAMPLE].T, [stray, 1 - stray], axis=2)
     areas = np.maximum(high - low, MIN_SIDE).prod(1)
     best = int(areas[:ANGLES].argmin())
     return float(tried[-1] if wall_yaw is not None and areas[-1] < WALL * areas[best] else tried[best])
