@@ -12,8 +12,8 @@ from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ovseg3d.cli.tables import Column
     from ovseg3d.cli.detect_inputs import Seen
+    from ovseg3d.cli.tables import Column
     from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Names
     from ovseg3d.heads.naming import PictureNamer
 

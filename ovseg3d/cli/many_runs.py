@@ -23,7 +23,7 @@ _MORE = (
     ' .jsonl file with {"run": PATH} per line.'
 )
 MoreRuns = Annotated[
-    tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...", help=_MORE, help_behavior_hint="")
+    tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN...]", help=_MORE, help_behavior_hint="")
 ]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -10,8 +10,8 @@ from ovseg3d.cli.flags import Json, Where, WhereFlags, refuse_idle
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ovseg3d.cli.tables import Column
     from ovseg3d.cli.pose_inputs import Posed
+    from ovseg3d.cli.tables import Column
 
 
 @dataclass(frozen=True)

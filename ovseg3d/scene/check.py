@@ -52,7 +52,8 @@ def check_scene(scene: Scene) -> list[Finding]:
     findings += _companions(scene)
     findings += _blurred(scene)
     if len(scene.train) < 10:
-        what = f"There are only {len(scene.train)} photos to train on."
+        count = len(scene.train)
+        what = f"There are only {count} photos to train on." if count != 1 else "There is only one photo to train on."
         findings.append(Finding("warning", what, fix="take more photos; 20 to 200 are usual"))
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(_grouped(findings), key=lambda finding: order[finding.level])

@@ -170,7 +170,7 @@ def _without_doubles(frames: list[RawFrame], notes: list[str]) -> list[RawFrame]
             unique[frame.name] = frame
     if doubles:
         names = shorten(list(dict.fromkeys(doubles)))
-        notes.append(f"{len(doubles)} frames are listed more than once; only the first is used: {names}")
+        notes.append(f"frames that are listed more than once: {len(doubles)}; only the first of each is used: {names}")
     return [unique[name] for name in sorted(unique)]
 
 

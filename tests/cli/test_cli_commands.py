@@ -282,7 +282,7 @@ def test_what_the_reader_noticed_is_a_warning(cli: Cli, small: Path, tmp_path: P
     (scene / "transforms.json").write_text(json.dumps(capture))
     done = cli("train", scene, "--config", small, *flags)
     assert done.returncode == 0, done.stderr
-    assert "warning: 1 frames are listed more than once" in (done.stderr if flags else done.stdout)
+    assert "warning: frames that are listed more than once: 1" in (done.stderr if flags else done.stdout)
 
 
 def test_scenes_of_one_name_get_a_folder_each(cli: Cli, tiny_scene: Path, small: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ovseg3d.cli.detect import _columns
-from ovseg3d.cli.tables import Column, decimals, fitted, make_table
+from ovseg3d.cli.tables import Column, decimals, fitted, make_table, print_table
 
 
 def shown(table: Any, width: int) -> list[str]:

@@ -69,13 +69,14 @@ class PhotoPoser(CropHead):
 
         Args:
             crops: rgb, see `square_crop`.
-            phrases: what each shows, such as "chair"; None where that is not known.
+            phrases: what each shows, such as "chair"; None where that is not known. One text is for all.
 
         Raises:
             EncoderError: a phrase is too long, or the encoder is not available.
         """
         if not len(crops):
             return []
+        phrases = [phrases] * len(crops) if isinstance(phrases, str) else phrases
         network = self.trained.network
         features, vectors = self._read(crops, phrases, grid=network.shape.grid, text=network.shape.text)
         with torch.inference_mode():

@@ -56,7 +56,7 @@ def read_transforms(path: Path, trust: Trust = NO_TRUST) -> RawCapture:
             frame.split = by_name.get(frame.name, "unused")
         unknown = sorted(set(by_name) - {frame.name for frame in frames})
         if unknown:
-            notes.append(f"{len(unknown)} names in the split lists match no frame, such as {unknown[0]}")
+            notes.append(f"names in the split lists that match no frame: {len(unknown)}, such as {unknown[0]}")
     return _capture(data, path, frames, notes, trust)
 
 
