@@ -108,11 +108,11 @@ class Run(RunFolder):
         rows = [one if isinstance(one, Label) else Label(*one) for one in labels]
         return calibrate.calibrate(self._engine, rows, anew=reset).calibration
 
-    def export(self, what: str = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
+    def export(self, what: str | Sequence[str] = "cloud", folder: Path | None = None, **options: Any) -> list[Path]:
         """Export the surface, labels, instances, a video or a web page.
 
         Args:
-            what: kinds of `export.WHAT`, separated by commas.
+            what: kinds of `export.WHAT`, a list or a text with commas.
             folder: output folder; by default the run's exports/.
             options: fields of `export.run.ExportOptions`, and `report`, `stop`.
 
@@ -124,7 +124,7 @@ class Run(RunFolder):
             RunError: the run has no semantics, and `what` needs them.
             OutputError: the folder cannot be written to. No partial files are left.
         """
-        return export_run(self, what, folder, **options)
+        return export_run(self, what if isinstance(what, str) else ",".join(what), folder, **options)
 
     @cached_property
     def _engine(self) -> QueryEngine:

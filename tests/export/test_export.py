@@ -258,6 +258,8 @@ def test_mistakes_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(caught.value.fix).startswith("--what cloud,html; there are")
     with pytest.raises(ConfigError, match="Nothing to export"):
         run.export(",", tmp_path)
+    with pytest.raises(ConfigError, match="no export 'clod'"):
+        run.export(["clod", "html"], tmp_path)
     with pytest.raises(ConfigError, match="no option 'pionts'") as caught:
         run.export("cloud", tmp_path, pionts=3)
     assert str(caught.value.fix).startswith("one of phrases, ") and str(caught.value.fix).endswith("is points")
