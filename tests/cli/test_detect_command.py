@@ -12,6 +12,7 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from ovseg3d.heads.detection import Detector
+from ovseg3d.points.semantic_scene import load_semantics
 from ovseg3d.session import Run, load
 
 
@@ -183,6 +184,9 @@ def test_a_run(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
 
 def test_a_run_in_python(run: Run) -> None:
     found = run.detect(detector=Detector(min_score=0.0))
+    ids = load_semantics(run.folder).instance
+    assert {one.id for one in found} <= set(ids.tolist()) - {0}
+    assert all((ids[one.points] == one.id).all() for one in found)
     assert list(found) == sorted(found, key=lambda d: -d.score)
     named = run.detect(["red", "blue"], detector=Detector(min_score=0.0))
     assert [d.center for d in named] == [d.center for d in found]

@@ -388,8 +388,9 @@ def test_a_record_is_json(room: PointCloud) -> None:
     record = json.loads(json.dumps(detection.record()))
     assert set(record) == {
         "label", "score", "center", "size", "rotation_wxyz", "yaw_rad", "front", "symmetry_order", "candidates",
-        "n_points",
+        "n_points", "id",
     }  # fmt: skip
+    assert record["id"] is None, "a cloud has no instances"
     assert record["label"] == record["candidates"][0]["label"] and record["n_points"] == len(detection.points)
     assert detection.yaw_probabilities.sum() == pytest.approx(1, abs=1e-3)
     if detection.front is not None:
