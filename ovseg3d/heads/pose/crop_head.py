@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.heads.pose.features import crop_features
 
 
+@runtime_checkable
 class Trained(Protocol):
     """What a head's file holds, as far as its inputs depend on it."""
 
