@@ -1,6 +1,10 @@
 """open_clip's models through our adapter: the same vectors as open_clip's own, and patches in the joint space."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -377,3 +381,22 @@ def test_attention_that_cannot_be_seen_is_not_walked_in_silence(place: Path) -> 
     ours.model.visual.trunk.blocks[-1].attn.fused_attn = False
     with pytest.raises(EncoderError, match="no fused attention"):
         ours.encode_dense(torch.rand(1, 3, 32, 32))
+
+
+def test_threads_take_turns_at_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the padding and truncation of a call."""
+    encoder = load_clip("builtin")
+    tokenize, inside, met = encoder._tokenizer, threading.Lock(), []
+
+    def slow(*given: Any, **options: Any) -> Any:
+        met.append(inside.acquire(blocking=False))
+        time.sleep(0.01)
+        found = tokenize(*given, **options)
+        if met[-1]:
+            inside.release()
+        return found
+
+    monkeypatch.setattr(encoder, "_tokenizer", slow)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: encoder.encode_text(["a red chair"]), range(8)))
+    assert all(met) and all(torch.equal(one, made[0]) for one in made)
