@@ -71,6 +71,7 @@ class OpenClipEncoder:
         self.logit_bias = None if bias is None else float(bias)
         self._tokenizer = tokenizer
         self._one_at_a_time = threading.Lock()
+        self._length: int | None = None
         self._tower = tower_of(parts.visual)
         self._dense_path = dense_path
         self._files = tuple(files)
@@ -148,20 +149,21 @@ class OpenClipEncoder:
     def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
         # Tokenizers keep their padding and truncation, so that one call at a time may use them.
         with self._one_at_a_time, _blamed_on_tokenizer(self._files[0].parent if self._files else None):
-            nothing, rows = self._tokenizer([""]), self._tokenizer(list(phrases))
-            length = rows.shape[1]
+            if self._length is None:
+                self._length = self._tokenizer([""]).shape[1]
+            length = self._length
             # Tokenize beyond the context length: where the result differs from an empty phrase's, it is too long.
-            beyond = self._tokenizer(["", *phrases], context_length=4 * length)[:, length:]
-        for phrase, row, rest in zip(phrases, rows, beyond[1:]):
+            nothing, *rows = self._tokenizer(["", *phrases], context_length=4 * length)
+        for phrase, row in zip(phrases, rows):
             shown = phrase if len(phrase) <= 60 else phrase[:57] + "..."
-            if not phrase.strip() or torch.equal(row, nothing[0]):
+            if not phrase.strip() or torch.equal(row, nothing):
                 raise EncoderError(f"There is no word in the phrase {shown!r}", fix="say what to look for")
-            if not torch.equal(rest, beyond[0]):
+            if not torch.equal(row[length:], nothing[length:]):
                 raise EncoderError(
                     f"The phrase {shown!r} is too long: {self.id} reads {length} tokens, about {length * 3 // 4} words",
                     fix="say it in fewer words",
                 )
-        return rows
+        return torch.stack(rows)[:, :length]
 
 
 def _preprocess(model: Any, files: Sequence[Path]) -> Preprocess:

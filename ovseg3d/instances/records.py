@@ -62,28 +62,90 @@ class Instance:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
-def instances_meant(
-    surface: Surface,
-    ids: Integer[np.ndarray, " points"],
-    phrase: str,
-    found: Float[np.ndarray, " points"],
-    threshold: float,
-    eye: Float[np.ndarray, "3"] | None = None,
-) -> tuple[Instance, ...]:
-    """Instances of which at least half of the points reach a threshold, by falling score.
+class InstancePoints:
+    """The points of a surface by instance; the members and the box of each instance are found once.
 
     Args:
-        surface, ids, eye: as in `instances_of`.
-        phrase: the label of the instances.
-        found: score of each point, 0 to 1.
-        threshold: least score of a point that counts.
+        surface: the points.
+        ids: instance of each, 0 for none.
     """
-    share = np.bincount(ids, found >= threshold) / np.maximum(np.bincount(ids), 1)
-    meant, scores = np.where(share[ids] >= 0.5, ids, 0), found.astype(np.float64)
-    instances = instances_of(
-        surface, meant, labels=np.ones(len(ids), np.int64), phrases=[phrase], scores=scores, eye=eye
-    )
-    return tuple(sorted(instances, key=lambda instance: -instance.score))
+
+    def __init__(self, surface: Surface, ids: Integer[np.ndarray, " points"]) -> None:
+        self._surface, self._ids = surface, ids
+        self._counts = np.bincount(ids)
+        order = np.argsort(ids, kind="stable")
+        numbers = np.flatnonzero(self._counts)
+        members = np.split(order, np.cumsum(self._counts[numbers])[:-1])
+        self.members: dict[int, Integer[np.ndarray, " members"]] = dict(zip(numbers.tolist(), members))
+        """Points of each instance, in rising order."""
+        self.members.pop(0, None)
+        self._boxes: dict[int, OrientedBox] = {}
+
+    def box(self, number: int) -> OrientedBox:
+        """The box of an instance, see `fit_box`. Raises KeyError: there is no such instance."""
+        if number not in self._boxes:
+            xyz = self._surface.xyz[self.members[number]].astype(np.float64)
+            self._boxes[number] = fit_box(xyz, self._surface.up)
+        return self._boxes[number]
+
+    def records(
+        self,
+        *,
+        labels: Integer[np.ndarray, " points"] | None = None,
+        phrases: Sequence[str] = (),
+        scores: Float[np.ndarray, " points"] | None = None,
+        eye: Float[np.ndarray, "3"] | None = None,
+        frame: str = "input",
+    ) -> tuple[Instance, ...]:
+        """Describe every instance.
+
+        Args:
+            labels: label of each point, k for `phrases[k - 1]`, 0 for none; an instance takes the most frequent label
+                of its points, None when that is 0.
+            phrases: the names of the labels.
+            scores: of each point, 0 to 1.
+            eye: position of a camera, for `distance`.
+            frame: the name of the surface's frame.
+        """
+        weight = self._surface.confidence if scores is None else scores
+        found = []
+        for number, members in self.members.items():
+            most = int(np.bincount(labels[members], minlength=1).argmax()) if labels is not None else 0
+            found.append(self._record(number, phrases[most - 1] if most else None, weight, eye, frame))
+        return tuple(found)
+
+    def meant(
+        self,
+        phrase: str,
+        found: Float[np.ndarray, " points"],
+        threshold: float,
+        eye: Float[np.ndarray, "3"] | None = None,
+    ) -> tuple[Instance, ...]:
+        """Instances of which at least half of the points reach a threshold, by falling score.
+
+        Args:
+            phrase: the label of the instances.
+            found: score of each point, 0 to 1.
+            threshold: least score of a point that counts.
+            eye: position of a camera, for `distance`.
+        """
+        share = np.bincount(self._ids, found >= threshold) / np.maximum(self._counts, 1)
+        meant = [self._record(number, phrase, found, eye, "input") for number in self.members if share[number] >= 0.5]
+        return tuple(sorted(meant, key=lambda instance: -instance.score))
+
+    def _record(
+        self, number: int, label: str | None, scores: np.ndarray, eye: np.ndarray | None, frame: str
+    ) -> Instance:
+        box, members = self.box(number), self.members[number]
+        return Instance(
+            id=number,
+            label=label,
+            score=float(scores[members].mean(dtype=np.float64)),
+            **vars(box),
+            frame=frame,
+            n_points=len(members),
+            distance=None if eye is None else float(np.linalg.norm(np.asarray(box.center) - eye)),
+        )
 
 
 def instances_of(
@@ -96,36 +158,8 @@ def instances_of(
     eye: Float[np.ndarray, "3"] | None = None,
     frame: str = "input",
 ) -> tuple[Instance, ...]:
-    """Describe every instance.
-
-    Args:
-        surface: the points.
-        ids: instance of each, 0 for none.
-        labels: label of each point, k for `phrases[k - 1]`, 0 for none; an instance takes the most frequent label of
-            its points, None when that is 0.
-        phrases: the names of the labels.
-        scores: of each point, 0 to 1.
-        eye: position of a camera, for `distance`.
-        frame: the name of the surface's frame.
-    """
-    weight = surface.confidence if scores is None else scores
-    found = []
-    for number in np.unique(ids[ids > 0]).tolist():
-        members = np.flatnonzero(ids == number)
-        box = fit_box(surface.xyz[members].astype(np.float64), surface.up)
-        most = int(np.bincount(labels[members], minlength=1).argmax()) if labels is not None else 0
-        found.append(
-            Instance(
-                id=number,
-                label=phrases[most - 1] if most else None,
-                score=float(weight[members].mean()),
-                **asdict(box),
-                frame=frame,
-                n_points=len(members),
-                distance=None if eye is None else float(np.linalg.norm(np.asarray(box.center) - eye)),
-            )
-        )
-    return tuple(found)
+    """Describe every instance once; arguments as of `InstancePoints` and its `records`."""
+    return InstancePoints(surface, ids).records(labels=labels, phrases=phrases, scores=scores, eye=eye, frame=frame)
 
 
 def fit_box(

@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from ovseg3d.errors import RunError
 from ovseg3d.instances.kept_poses import Poses, load_poses, posed
-from ovseg3d.instances.records import Instance
+from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.scene import Scene
@@ -28,6 +28,11 @@ class RunContext:
     def phrases(self) -> tuple[str, ...]:
         """The run's phrases. Raises RunError."""
         return self.run.phrases
+
+    @cached_property
+    def instances(self) -> InstancePoints:
+        """The run's instances."""
+        return InstancePoints(self.semantics.surface, self.semantics.instance)
 
     @cached_property
     def poses(self) -> Poses:

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.instances.records import instances_meant
 from ovseg3d.query.answer import Answer, CalibratedBy, Criteria, Verdict
 from ovseg3d.query.calibration import Calibration, calibration_of
 from ovseg3d.query.kept_calibration import KeptCalibration, load_calibration
@@ -79,8 +78,7 @@ class Decision:
         chosen = chosen[np.argsort(-found[chosen], kind="stable")]
         usual = criteria.usual and self._similarity.texts.templates == ("{}",)
         source = self._calibration[1] if usual else None
-        ids = self._similarity.semantics.instance
-        meant = instances_meant(surface, ids, phrase, found, threshold, eye) if present else ()
+        meant = self._similarity.context.instances.meant(phrase, found, threshold, eye) if present else ()
         return Answer(
             phrase=phrase,
             present=present,

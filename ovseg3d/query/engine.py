@@ -28,6 +28,7 @@ from ovseg3d.query.relations.in_run import RelationModel
 from ovseg3d.query.similarity import SimilarityModel
 from ovseg3d.query.view_cache import ViewCache
 from ovseg3d.query.vocabulary import Vocabulary
+from ovseg3d.query.words import meant_by
 from ovseg3d.runs.devices import BackendName, DeviceName
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.phrases import in_list
@@ -110,7 +111,7 @@ class QueryEngine:
         eye = self.camera(camera).position if isinstance(camera, str) else camera
         for view in views:
             self.frame(view)  # report an unknown view before the work
-        self.encode(phrases)
+        self.encode([*phrases, *map(meant_by, phrases)])  # at once; the vocabulary wants what a phrase is about
         answers = [self.relations.answer(phrase, criteria, eye) for phrase in phrases]
         for view in views:  # views outside: the cache may hold fewer views than were asked for
             for answer in answers:

@@ -9,7 +9,7 @@ from ovseg3d.query.context import RunContext
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY, means_the_same
 from ovseg3d.query.layout_prior import may_oppose
 from ovseg3d.query.phrase_encoder import PhraseEncoder
-from ovseg3d.query.words import about, share_a_word
+from ovseg3d.query.words import meant_by, share_a_word
 
 
 class Vocabulary:
@@ -37,6 +37,5 @@ class Vocabulary:
         """The names that are no near synonyms of what a phrase is about, or that share a word with it."""
         if not names:
             return names
-        meant = " ".join(about(phrase)) or phrase
-        same = means_the_same(self._texts.encode([meant])[0], self._texts.encode(names), self._texts.usual)
+        same = means_the_same(self._texts.encode([meant_by(phrase)])[0], self._texts.encode(names), self._texts.usual)
         return tuple(name for name, like in zip(names, same) if not like or share_a_word(name, phrase))

@@ -40,6 +40,11 @@ def about(phrase: str) -> list[str]:
     return " ".join(words[: next(ends, len(words))]).replace("-", " ").split()
 
 
+def meant_by(phrase: str) -> str:
+    """What a phrase is about: its head, or the phrase itself where it has none."""
+    return " ".join(about(phrase)) or phrase
+
+
 def tells_a_place(phrase: str) -> bool:
     """Whether a phrase states a place: "a mug on the table" does, "a bottle of water" does not."""
     words = words_of(phrase)

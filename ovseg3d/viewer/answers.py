@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.instances.records import Instance, instances_meant
+from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.answer import CalibratedBy
 from ovseg3d.query.engine import THRESHOLD, Answer
@@ -187,7 +187,7 @@ def _similar(semantics: SemanticScene, question: Question, found: np.ndarray) ->
     """Instances similar to an example; the example itself is always among them."""
     threshold, phrase = question.threshold, question.phrases[0]
     chosen = np.flatnonzero(found >= threshold)
-    instances = instances_meant(semantics.surface, semantics.instance, phrase, found, threshold)
+    instances = InstancePoints(semantics.surface, semantics.instance).meant(phrase, found, threshold)
     score = float(found.max(initial=0.0))
     return PhraseAnswer(phrase, len(chosen) > 0, score, threshold, None, None, chosen, found[chosen], instances)
 

@@ -23,7 +23,7 @@ from ovseg3d.instances.grouping import (
     grow,
 )
 from ovseg3d.instances.layout import StructureConfig, room_planes
-from ovseg3d.instances.records import fit_box, instances_meant, instances_of
+from ovseg3d.instances.records import InstancePoints, fit_box, instances_of
 from ovseg3d.instances.superpoints import find_superpoints
 
 
@@ -255,7 +255,7 @@ def test_records_say_what_the_contract_asks() -> None:
 def test_an_instance_is_meant_by_half_of_its_points() -> None:
     surface, ids = two_boxes().surface().take(np.arange(16)), np.repeat([1, 2], 8)
     found = np.where(np.arange(16) % 8 < np.where(ids == 1, 4, 3), 0.5, 0.1)
-    (meant,) = instances_meant(surface, ids, "box", found, 0.5)
+    (meant,) = InstancePoints(surface, ids).meant("box", found, 0.5)
     assert (meant.id, meant.label, meant.n_points) == (1, "box", 8) and meant.score == pytest.approx(0.3)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax
 
-from ovseg3d.instances.records import Instance, instances_meant, instances_of
+from ovseg3d.instances.records import Instance, InstancePoints, instances_of
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
@@ -59,7 +59,7 @@ class RunItems:
             metres_per_unit=self._similarity.context.metres,
             extent=float(np.linalg.norm(high - low)),
         )
-        everything = instances_of(self._surface, self._ids)
+        everything = self._similarity.context.instances.records()
         return replace(space, items=tuple(space.item(instance.record()) for instance in everything))
 
     @cached_property
@@ -79,7 +79,11 @@ class RunItems:
         """The rejected fragments that an answer means; their ids follow those of the instances."""
         if not answer.present:
             return ()
-        return instances_meant(self._surface, self._pieces, noun, answer.relevancy, answer.threshold)
+        return self._fragments.meant(noun, answer.relevancy, answer.threshold)
+
+    @cached_property
+    def _fragments(self) -> InstancePoints:
+        return InstancePoints(self._surface, self._pieces)
 
     def likeliest(self, noun: str) -> list[int]:
         """The instances that are likeliest to be what a noun says: one for each of the run's phrases that names it."""
