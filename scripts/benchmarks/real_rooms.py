@@ -21,7 +21,7 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.runs.devices import resolve_device
 from ovseg3d.runs.folder import open_run
-from ovseg3d.runs.settings import make_config
+from ovseg3d.runs.settings import Preset, make_config
 from scripts.start import start
 
 PHOTOS: Mapping[str, Any] = {"scene": {"depth": "off"}}
@@ -65,6 +65,8 @@ class RealRooms:
     """Seeds; a row is the mean over them."""
     steps: int = 2000
     """Steps of each training."""
+    preset: Preset | None = None
+    """Whose settings: cpu or gpu. By default those of the device that trains."""
 
     def main(self) -> int:
         """Returns 0."""
@@ -82,7 +84,7 @@ class RealRooms:
     def _measure(self, scene: Path, name: str, seed: int) -> dict[str, Any]:
         """Figures of one row with one seed; trains it unless its run is finished."""
         flags = {**ROWS[name], "train": {"steps": self.steps, "seed": seed}, "only": "field"}
-        config = make_config(resolve_device("auto"), flags=flags)
+        config = make_config(resolve_device("auto"), preset=self.preset, flags=flags)
         folder = self.output / f"{scene.name}-{name.replace(' ', '_')}-{self.steps}-{seed}"
         if (folder / "config.json").is_file():
             run = open_run(folder)
