@@ -21,8 +21,9 @@ from ovseg3d.field.networks import as_layers, first_parameters, perceptron
 
 HARMONICS = 16
 """Spherical harmonics up to degree 3."""
-LOG_LIMIT = 15.0
-"""Largest absolute log density: density times a length can neither overflow nor be inf * 0."""
+LEAST, LARGEST = -6.0, 15.0
+"""Limits of log density. Space of the least has an opacity of 0.0025 per field unit, and gradients that can fill it
+again; at -10 they no longer could. At the largest, density times a length cannot overflow."""
 
 
 class RadianceField:
@@ -80,20 +81,23 @@ class RadianceField:
 class _TruncExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.exp((x - 1.0).clamp(-LOG_LIMIT, LOG_LIMIT))
-        ctx.save_for_backward(y)
+        log = x - 1.0
+        y = torch.exp(log.clamp(LEAST, LARGEST))
+        ctx.save_for_backward(log, y)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (y,) = ctx.saved_tensors
-        return grad * y
+        log, y = ctx.saved_tensors
+        away = torch.where(grad > 0, log < LEAST, log > LARGEST)
+        return (grad * y).masked_fill(away, 0.0)
 
 
 def trunc_exp(x: Tensor) -> Tensor:
-    """exp(x - 1), with x - 1 limited to +-`LOG_LIMIT`. The -1 starts fields thin, so that rays reach all of them.
+    """exp(x - 1), with x - 1 within `LEAST` and `LARGEST`. The -1 starts fields thin, so that rays reach all of them.
 
-    The gradient is `grad` times the result beyond the limits too, so that values find back.
+    The gradient is `grad` times the result. Beyond a limit it only leads back: Adam would carry values away that are
+    there already, however small the gradient, and with them whole regions out of which none finds back.
     """
     return _TruncExp.apply(x)
 

@@ -376,13 +376,28 @@ def test_photos_without_transparency_carve_nothing(tmp_path):
     assert 0 < seen_cells(mixed, box, FieldConfig(occupancy_resolution=32)).float().mean() < 0.9
 
 
-def test_density_and_its_gradient_stay_within_their_limits():
-    x = torch.tensor([-1e9, -20.0, -3.0, 0.0, 5.0, 15.9, 40.0, 1e9], dtype=torch.float64, requires_grad=True)
-    expected = np.exp(np.clip(x.detach().numpy() - 1, -15, 15))
+def test_density_stays_within_its_limits_and_leads_back():
+    x = torch.tensor([-1e9, -20.0, -4.9, -3.0, 0.0, 5.0, 15.9, 40.0, 1e9], dtype=torch.float64, requires_grad=True)
+    expected = np.exp(np.clip(x.detach().numpy() - 1, -6, 15))
     density = trunc_exp(x)
-    (grad,) = torch.autograd.grad(density.sum(), x)
     np.testing.assert_allclose(density.detach(), expected, rtol=1e-12)
-    np.testing.assert_allclose(grad, expected, rtol=1e-12)
+    (less,) = torch.autograd.grad(density.sum(), x, retain_graph=True)  # a step against it lowers density
+    np.testing.assert_allclose(less, expected * (x.detach().numpy() > -5), rtol=1e-12)
+    (more,) = torch.autograd.grad(-density.sum(), x)
+    np.testing.assert_allclose(more, -expected * (x.detach().numpy() < 16), rtol=1e-12)
+
+
+def test_emptied_space_is_filled_again():
+    """Adam takes the log density far down while light passes, and up again once content is there."""
+    x = torch.zeros(1, requires_grad=True)
+    adam = torch.optim.Adam([x], lr=0.5, betas=(0.9, 0.99), eps=1e-15)
+    opacity = torch.zeros(1)
+    for step in range(600):
+        opacity = 1 - torch.exp(-trunc_exp(x))
+        adam.zero_grad()
+        (opacity if step < 500 else 1 - opacity).sum().backward()
+        adam.step()
+    assert opacity > 0.9
 
 
 @pytest.mark.parametrize("backend", ["warp", "torch"])
@@ -432,7 +447,7 @@ def test_normals_are_those_of_the_density_in_field_units():
     # In double precision, so that differences are precise within the cells of the grid.
     generator = torch.Generator().manual_seed(0)
     field.table = torch.randn(field.table.shape, generator=generator, dtype=torch.float64)
-    field.network = 3.0 * field.network.double()
+    field.network = 2.0 * field.network.double()
     box = FieldBox((0.0, 0.0, 0.0), 1.0, True, 3, 0.05)
     occupancy = OccupancyGrid(torch.ones(3, 8, 8, 8, dtype=torch.bool), 0.02)
     renderer = Renderer(field, backend, box, occupancy, config, Workers(1), white=False)
