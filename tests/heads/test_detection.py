@@ -94,7 +94,7 @@ def test_a_sparse_convolution_is_a_dense_one_at_occupied_voxels() -> None:
     level = voxels.levels[1]
     conv = SparseConv(inputs, outputs)
     place = torch.full((level.size,), -1)
-    for parent, child in level_pairs(voxels.levels[0].up):
+    for parent, child in level_pairs(voxels.levels[0].up.pairs):
         place[parent] = child  # each cell holds one point, hence one fine voxel
     x = torch.randn(level.size, inputs)
     grid = torch.zeros(1, inputs, side + 1, side + 1, side + 1)
@@ -102,7 +102,7 @@ def test_a_sparse_convolution_is_a_dense_one_at_occupied_voxels() -> None:
     grid[0, :, at[:, 0], at[:, 1], at[:, 2]] = x.T
     kernel = conv.weight.view(27, inputs, outputs).permute(2, 1, 0).reshape(outputs, inputs, 3, 3, 3)
     dense = F.conv3d(grid, kernel, padding=1)[0, :, at[:, 0], at[:, 1], at[:, 2]].T
-    torch.testing.assert_close(conv(x, level.around, level.size), dense, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(conv(x, level.around), dense, atol=1e-4, rtol=1e-4)
 
 
 def level_pairs(taps: list[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[int, int]]:
@@ -114,16 +114,16 @@ def test_gradients_of_a_sparse_convolution() -> None:
     level = voxels.levels[4]
     conv = SparseConv(2, 2).double()
     x = torch.randn(level.size, 2, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: conv(x, level.around, level.size), (x,))
-    total = conv(x, level.around, level.size).square().sum()
+    assert torch.autograd.gradcheck(lambda x: conv(x, level.around), (x,))
+    total = conv(x, level.around).square().sum()
     (found,) = torch.autograd.grad(total, conv.weight)
     step = torch.zeros_like(conv.weight)
     step[26, 1] = 1e-5
     with torch.no_grad():
         conv.weight += step
-        higher = conv(x, level.around, level.size).square().sum()
+        higher = conv(x, level.around).square().sum()
         conv.weight -= 2 * step
-        lower = conv(x, level.around, level.size).square().sum()
+        lower = conv(x, level.around).square().sum()
     assert float((higher - lower) / 2e-5) == pytest.approx(float(found[26, 1]), rel=1e-4, abs=1e-6)
 
 
