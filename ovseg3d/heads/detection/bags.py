@@ -23,31 +23,26 @@ class Bags:
 
     @classmethod
     def of(cls, group: Int[Tensor, " n"], count: int) -> "Bags":
-        """Each row of a table is in one group; rows of a group keep their order.
+        """Rows of a group keep their order.
 
         Args:
-            group: of each row, from 0.
+            group: of each row of a table, from 0; -1 for none.
             count: of groups.
         """
+        sizes = torch.bincount(group + 1, minlength=count + 1)
         # Radix sort takes half as long for half as many bits.
-        return cls(group.int().argsort(stable=True), torch.bincount(group, minlength=count))
+        return cls(group.int().argsort(stable=True)[int(sizes[0]) :], sizes[1:])
 
     @property
     def starts(self) -> Int[Tensor, " groups"]:
         """Where in `rows` each begins."""
         return self.sizes.cumsum(0) - self.sizes
 
-    def sums(
-        self, values: Float[Tensor, "rows columns"], weight: Float[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "groups columns"]:
-        """Of each group; 0 for one without rows.
-
-        Args:
-            values: the table.
-            weight: of each of `rows`; None: 1.
-        """
-        return F.embedding_bag(self.rows, values, self.starts, mode="sum", per_sample_weights=weight)
+    def sums(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "groups columns"]:
+        """Of the table's values in each group; 0 for one without rows."""
+        return F.embedding_bag(self.rows, values, self.starts, mode="sum")
 
     def means(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "groups columns"]:
-        """Of each group; 0 for one without rows."""
-        return F.embedding_bag(self.rows, values, self.starts, mode="mean")
+        """Of the table's values in each group; 0 for one without rows."""
+        # The mode "mean" takes twice as long.
+        return self.sums(values).div_(self.sizes.clamp(min=1)[:, None])

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ovseg3d.heads.detection.sparse import SparseConv, Taps
@@ -49,6 +49,10 @@ class Predictions:
     symmetry: Float[Tensor, "voxels orders"]
     hidden: Float[Tensor, "voxels dim"]
     """Input of `embed`."""
+
+    def take(self, rows: Int[Tensor, " some"]) -> "Predictions":
+        """Those of some of the voxels."""
+        return Predictions(*(values.index_select(0, rows) for values in vars(self).values()))
 
 
 class DetectionNetwork(nn.Module):
