@@ -107,9 +107,7 @@ def _holding(box: Float[np.ndarray, "7"], places: Float[np.ndarray, "voxels 3"])
     return np.concatenate([turn.apply((low + high) / 2), high - low + VOXEL, box[6:]])
 
 
-def _fit(
-    found: Predictions, group: Int[Tensor, " voxels"], xyz: Float[Tensor, "voxels 3"]
-) -> Float[Tensor, " voxels"]:
+def _fit(found: Predictions, group: Int[Tensor, " voxels"], xyz: Float[Tensor, "voxels 3"]) -> Float[Tensor, " voxels"]:
     """IoU of the box that each voxel predicts with the box around its group, of the same yaw.
 
     A voxel at the border of an object may predict the box of its neighbour: some of a bowl's say the table.

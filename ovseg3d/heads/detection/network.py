@@ -62,7 +62,9 @@ class DetectionNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         stem, widths = shape.stem, shape.widths
-        self.stem = nn.Sequential(nn.Linear(CHANNELS, stem), nn.LayerNorm(stem), nn.ReLU(inplace=True), nn.Linear(stem, stem))
+        self.stem = nn.Sequential(
+            nn.Linear(CHANNELS, stem), nn.LayerNorm(stem), nn.ReLU(inplace=True), nn.Linear(stem, stem)
+        )
         self.down = nn.ModuleList(_Resample(a, b) for a, b in zip((stem, *widths), widths))
         self.encode = nn.ModuleList(_Block(width) for width in widths)
         self.up = nn.ModuleList(_Resample(b, a) for a, b in zip(widths, widths[1:]))

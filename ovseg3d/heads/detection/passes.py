@@ -50,7 +50,8 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
         # A bag is a voxel, its words are the points' other voxels.
         words = Bags(other.point_voxel[voxels.points.rows], voxels.points.sizes)
         total = [words.means(more).add_(table) for table, more in zip(total, _tables(seen))]
-    return voxels, _from_tables([table.div_(passes) for table in total], found)
+    few, hidden = (table.div_(passes) for table in total)
+    return voxels, _from_tables(few, hidden, found)
 
 
 @torch.inference_mode()
@@ -76,14 +77,17 @@ def turned_back(found: Predictions, quarters: int) -> Predictions:
     return replace(found, center=center, yaw=found.yaw.roll(-quarters * found.yaw.shape[1] // 4, 1))
 
 
-def _tables(found: Predictions) -> list[Float[Tensor, "voxels columns"]]:
+def _tables(found: Predictions) -> tuple[Float[Tensor, "voxels few"], Float[Tensor, "voxels dim"]]:
     """All predictions in two tables: the few columns of most are faster beside each other."""
-    *few, hidden = vars(found).values()
-    return [torch.cat([values.reshape(len(values), -1) for values in few], 1), hidden]
+    few = [values.reshape(len(values), -1) for name, values in vars(found).items() if name != "hidden"]
+    return torch.cat(few, 1), found.hidden
 
 
-def _from_tables(tables: list[Float[Tensor, "voxels columns"]], like: Predictions) -> Predictions:
+def _from_tables(
+    few: Float[Tensor, "voxels few"], hidden: Float[Tensor, "voxels dim"], like: Predictions
+) -> Predictions:
     """Those of `_tables`, in the shapes of others."""
-    *few, _ = vars(like).values()
-    parts = tables[0].split([values[0].numel() for values in few], 1)
-    return Predictions(*(part.view(-1, *values.shape[1:]) for part, values in zip(parts, few)), tables[1])
+    shapes = {name: values for name, values in vars(like).items() if name != "hidden"}
+    parts = few.split([values[0].numel() for values in shapes.values()], 1)
+    views = {name: part.view_as(values) for (name, values), part in zip(shapes.items(), parts)}
+    return Predictions(**views, hidden=hidden)

@@ -18,7 +18,7 @@ from ovseg3d.heads.detection.bags import Bags
 class Taps:
     """Which rows of the input go to which rows of the output."""
 
-    pairs: list[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]
+    pairs: list[tuple[Int[Tensor, " _"], Int[Tensor, " _"]]]
     """For each kernel tap, the rows of the output and the rows of the input that it connects; rows of a tap are
     unique."""
     of_outputs: Bags

@@ -131,7 +131,9 @@ def _features(cloud: PointCloud, xyz: Float[Tensor, "points 3"], points: Bags) -
     and the last one says so.
     """
     normal, rgb = (
-        xyz.new_zeros(1, 3).expand_as(xyz) if values is None else torch.from_numpy(np.asarray(values, np.float32))
+        xyz.new_zeros(1, 3).expand_as(xyz)
+        if values is None
+        else torch.from_numpy(np.ascontiguousarray(values, np.float32))
         for values in (cloud.normal, cloud.rgb)
     )
     count = points.sizes.float()[:, None]
