@@ -189,6 +189,39 @@ def test_decoding_finds_each_object_once() -> None:
     assert np.bincount(found.voxel_box + 1).tolist()[0] == 50, "the room's voxels belong to no box"
 
 
+def test_decoding_against_its_definition() -> None:
+    """By loops over voxels: the best of each cell, less those that a better one overlaps, and what agrees with them."""
+    rng, instance = torch.Generator().manual_seed(3), torch.tensor([0] * 50 + [1] * 200 + [2] * 200)
+    said = replace(perfect(BOXES, instance, [1, 2]), quality=2 * torch.randn(450, generator=rng))
+    for values, noise in ((said.center, 0.15), (said.log_size, 0.3), (said.yaw, 1.0)):
+        values += noise * torch.randn(values.shape, generator=rng)
+    with torch.no_grad():
+        found = decode(DetectionNetwork(TINY), said, min_score=0.5, nms_iou=0.3)
+    score, yaw, size = said.quality.sigmoid(), decode_yaw(said.yaw), said.log_size.exp()
+    best: dict[tuple[float, ...], int] = {}
+    for row in score.argsort(descending=True).tolist():
+        if said.foreground[row] > 0 and score[row] >= 0.5:
+            octave = torch.round(said.log_size[row].mean() / math.log(2))
+            best.setdefault((*torch.floor(said.center[row] / (0.5 * 2**octave)).tolist(), float(octave)), row)
+    boxes = torch.cat([said.center, size, yaw[:, None]], 1).numpy().astype(np.float64)
+    kept: list[int] = []
+    for row in best.values():
+        if not kept or rotated_iou(boxes[[row]], boxes[kept]).max() <= 0.3:
+            kept.append(row)
+    assert 5 < len(kept) < len(best)
+    np.testing.assert_allclose(found.scores, score[kept], rtol=1e-6)
+    lengths = torch.cat([said.log_size[:, :2].sort(1).values, said.log_size[:, 2:]], 1)
+    for voxel in range(len(instance)):
+        apart = []
+        for row in kept:
+            offset = Rotation.from_euler("z", boxes[row, 6]).inv().apply(boxes[voxel, :3] - boxes[row, :3])
+            shift = float((np.abs(offset) / np.maximum(boxes[row, 3:6] / 2, 0.05)).max())
+            differs = float((lengths[voxel] - lengths[row]).abs().mean())
+            apart.append(shift / 0.5 + differs / 0.7 if shift < 0.5 and differs < 0.7 else math.inf)
+        nearest = int(np.argmin(apart)) if min(apart) < math.inf and instance[voxel] > 0 else -1
+        assert found.voxel_box[voxel] == (kept.index(voxel) if voxel in kept else nearest)
+
+
 def test_the_box_of_a_group_is_what_its_own_voxels_agree_on() -> None:
     """Some voxels of the second group say the first one's box, which is nearly the same; others say one elsewhere."""
     boxes = np.array([BOXES[0], BOXES[0] + [0.04, 0, 0, 0.06, 0, 0, 0], BOXES[1]])
