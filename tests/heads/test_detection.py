@@ -94,7 +94,7 @@ def test_a_sparse_convolution_is_a_dense_one_at_occupied_voxels() -> None:
     level = voxels.levels[1]
     conv = SparseConv(inputs, outputs)
     place = torch.full((level.size,), -1)
-    for parent, child in level_pairs(voxels.levels[0].up):
+    for parent, child in level_pairs(voxels.levels[0].up.pairs):
         place[parent] = child  # each cell holds one point, hence one fine voxel
     x = torch.randn(level.size, inputs)
     grid = torch.zeros(1, inputs, side + 1, side + 1, side + 1)
@@ -102,7 +102,7 @@ def test_a_sparse_convolution_is_a_dense_one_at_occupied_voxels() -> None:
     grid[0, :, at[:, 0], at[:, 1], at[:, 2]] = x.T
     kernel = conv.weight.view(27, inputs, outputs).permute(2, 1, 0).reshape(outputs, inputs, 3, 3, 3)
     dense = F.conv3d(grid, kernel, padding=1)[0, :, at[:, 0], at[:, 1], at[:, 2]].T
-    torch.testing.assert_close(conv(x, level.around, level.size), dense, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(conv(x, level.around), dense, atol=1e-4, rtol=1e-4)
 
 
 def level_pairs(taps: list[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[int, int]]:
@@ -114,16 +114,16 @@ def test_gradients_of_a_sparse_convolution() -> None:
     level = voxels.levels[4]
     conv = SparseConv(2, 2).double()
     x = torch.randn(level.size, 2, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: conv(x, level.around, level.size), (x,))
-    total = conv(x, level.around, level.size).square().sum()
+    assert torch.autograd.gradcheck(lambda x: conv(x, level.around), (x,))
+    total = conv(x, level.around).square().sum()
     (found,) = torch.autograd.grad(total, conv.weight)
     step = torch.zeros_like(conv.weight)
     step[26, 1] = 1e-5
     with torch.no_grad():
         conv.weight += step
-        higher = conv(x, level.around, level.size).square().sum()
+        higher = conv(x, level.around).square().sum()
         conv.weight -= 2 * step
-        lower = conv(x, level.around, level.size).square().sum()
+        lower = conv(x, level.around).square().sum()
     assert float((higher - lower) / 2e-5) == pytest.approx(float(found[26, 1]), rel=1e-4, abs=1e-6)
 
 
@@ -187,6 +187,39 @@ def test_decoding_finds_each_object_once() -> None:
     assert len(found.boxes) == 2 and sorted(found.symmetry.tolist()) == [1, 4]
     assert rotated_iou(found.boxes, BOXES).max(0).min() > 0.97
     assert np.bincount(found.voxel_box + 1).tolist()[0] == 50, "the room's voxels belong to no box"
+
+
+def test_decoding_against_its_definition() -> None:
+    """By loops over voxels: the best of each cell, less those that a better one overlaps, and what agrees with them."""
+    rng, instance = torch.Generator().manual_seed(3), torch.tensor([0] * 50 + [1] * 200 + [2] * 200)
+    said = replace(perfect(BOXES, instance, [1, 2]), quality=2 * torch.randn(450, generator=rng))
+    for values, noise in ((said.center, 0.15), (said.log_size, 0.3), (said.yaw, 1.0)):
+        values += noise * torch.randn(values.shape, generator=rng)
+    with torch.no_grad():
+        found = decode(DetectionNetwork(TINY), said, min_score=0.5, nms_iou=0.3)
+    score, yaw, size = said.quality.sigmoid(), decode_yaw(said.yaw), said.log_size.exp()
+    best: dict[tuple[float, ...], int] = {}
+    for row in score.argsort(descending=True).tolist():
+        if said.foreground[row] > 0 and score[row] >= 0.5:
+            octave = torch.round(said.log_size[row].mean() / math.log(2))
+            best.setdefault((*torch.floor(said.center[row] / (0.5 * 2**octave)).tolist(), float(octave)), row)
+    boxes = torch.cat([said.center, size, yaw[:, None]], 1).numpy().astype(np.float64)
+    kept: list[int] = []
+    for row in best.values():
+        if not kept or rotated_iou(boxes[[row]], boxes[kept]).max() <= 0.3:
+            kept.append(row)
+    assert 5 < len(kept) < len(best)
+    np.testing.assert_allclose(found.scores, score[kept], rtol=1e-6)
+    lengths = torch.cat([said.log_size[:, :2].sort(1).values, said.log_size[:, 2:]], 1)
+    for voxel in range(len(instance)):
+        apart = []
+        for row in kept:
+            offset = Rotation.from_euler("z", boxes[row, 6]).inv().apply(boxes[voxel, :3] - boxes[row, :3])
+            shift = float((np.abs(offset) / np.maximum(boxes[row, 3:6] / 2, 0.05)).max())
+            differs = float((lengths[voxel] - lengths[row]).abs().mean())
+            apart.append(shift / 0.5 + differs / 0.7 if shift < 0.5 and differs < 0.7 else math.inf)
+        nearest = int(np.argmin(apart)) if min(apart) < math.inf and instance[voxel] > 0 else -1
+        assert found.voxel_box[voxel] == (kept.index(voxel) if voxel in kept else nearest)
 
 
 def test_the_box_of_a_group_is_what_its_own_voxels_agree_on() -> None:

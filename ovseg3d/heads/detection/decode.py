@@ -5,14 +5,17 @@ Objects are found by the network alone (`decode`), or are known groups of voxels
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ovseg3d.geometry import rotated_nms
+from ovseg3d.heads.detection.bags import Bags
 from ovseg3d.heads.detection.network import SYMMETRY_ORDERS, DetectionNetwork, Predictions
 from ovseg3d.heads.detection.voxels import VOXEL
 from ovseg3d.heads.detection.yaw import bin_angles, decode_yaw
@@ -51,13 +54,13 @@ def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, n
         min_score: least score.
         nms_iou: largest IoU of two boxes.
     """
-    score = found.quality.sigmoid()
     voxels = (found.foreground > 0).nonzero()[:, 0]
-    seeds = _seeds(found.center[voxels], found.log_size[voxels], score[voxels], min_score)
-    boxes = _boxes(found, voxels[seeds])
-    kept = seeds[torch.from_numpy(rotated_nms(boxes, score[voxels[seeds]].numpy(), nms_iou))]
-    best = voxels[kept]
-    return _decoded(network, found, score, voxels, best, _members(found, voxels, best))
+    count, found = len(found.quality), found.take(voxels)
+    score = found.quality.sigmoid()
+    seeds = _seeds(found.center, found.log_size, score, min_score)
+    kept = rotated_nms(_boxes(found, seeds), score[seeds].numpy(), nms_iou)
+    best = seeds[torch.from_numpy(kept)]
+    return _in_all(_decoded(network, found, score, best, _members(found, best)), voxels, count)
 
 
 def decode_groups(
@@ -74,18 +77,23 @@ def decode_groups(
         xyz: of the voxels, metres.
     """
     voxels = (group >= 0).nonzero()[:, 0]
-    fit = found.quality.new_zeros(len(group))
-    fit[voxels] = _fit(found, voxels, group[voxels], xyz[voxels])
-    quality = found.quality.sigmoid() * fit
-    score = quality * found.foreground.sigmoid()
-    order = voxels[score[voxels].argsort(stable=True)].numpy()
-    best = np.empty(int(group.max()) + 1, np.int64)
+    count, found, group, xyz = len(group), found.take(voxels), group[voxels], xyz[voxels]
+    quality = found.quality.sigmoid() * _fit(found, group, xyz)
+    order = (quality * found.foreground.sigmoid()).argsort(stable=True).numpy()
+    best = np.empty(int(group.max()) + 1 if len(group) else 0, np.int64)
     best[group.numpy()[order]] = order  # the last one stays
     seeds = torch.from_numpy(best)
-    decoded = _decoded(network, found, quality, voxels, seeds, _members(found, voxels, seeds, group[voxels]))
-    places, number = xyz[voxels].numpy().astype(np.float64), group[voxels].numpy()
+    decoded = _decoded(network, found, quality, seeds, _members(found, seeds, group))
+    places, number = xyz.numpy().astype(np.float64), group.numpy()
     boxes = [_holding(box, places[number == row]) for row, box in enumerate(decoded.boxes)]
-    return replace(decoded, boxes=np.array(boxes).reshape(-1, 7))
+    return _in_all(replace(decoded, boxes=np.array(boxes).reshape(-1, 7)), voxels, count)
+
+
+def _in_all(decoded: Decoded, voxels: Int[Tensor, " some"], count: int) -> Decoded:
+    """What is decoded from some voxels, of all."""
+    voxel_box = np.full(count, -1)
+    voxel_box[voxels.numpy()] = decoded.voxel_box
+    return replace(decoded, voxel_box=voxel_box)
 
 
 def _holding(box: Float[np.ndarray, "7"], places: Float[np.ndarray, "voxels 3"]) -> Float[np.ndarray, "7"]:
@@ -99,9 +107,7 @@ def _holding(box: Float[np.ndarray, "7"], places: Float[np.ndarray, "voxels 3"])
     return np.concatenate([turn.apply((low + high) / 2), high - low + VOXEL, box[6:]])
 
 
-def _fit(
-    found: Predictions, voxels: Int[Tensor, " some"], group: Int[Tensor, " some"], xyz: Float[Tensor, "some 3"]
-) -> Float[Tensor, " some"]:
+def _fit(found: Predictions, group: Int[Tensor, " voxels"], xyz: Float[Tensor, "voxels 3"]) -> Float[Tensor, " voxels"]:
     """IoU of the box that each voxel predicts with the box around its group, of the same yaw.
 
     A voxel at the border of an object may predict the box of its neighbour: some of a bowl's say the table.
@@ -115,9 +121,9 @@ def _fit(
     index = group[:, None, None].expand(-1, 3, bins)
     low = torch.full(shape, torch.inf).scatter_reduce(0, index, along, "amin") - VOXEL / 2
     high = torch.full(shape, -torch.inf).scatter_reduce(0, index, along, "amax") + VOXEL / 2
-    turn = found.yaw[voxels].argmax(1)
+    turn = found.yaw.argmax(1)
     low, high = low[group, :, turn], high[group, :, turn]
-    center, half = found.center[voxels], found.log_size[voxels].exp() / 2
+    center, half = found.center, found.log_size.exp() / 2
     level = center[:, :2]
     middle = torch.stack([(level * x[:, turn].T).sum(1), (level * y[:, turn].T).sum(1), center[:, 2]], 1)
     common = (torch.minimum(high, middle + half) - torch.maximum(low, middle - half)).clamp(min=0).prod(1)
@@ -127,48 +133,40 @@ def _fit(
 def _decoded(
     network: DetectionNetwork,
     found: Predictions,
-    quality: Float[Tensor, " all"],
-    voxels: Int[Tensor, " some"],
+    quality: Float[Tensor, " voxels"],
     best: Int[Tensor, " boxes"],
-    row: Int[Tensor, " some"],
+    row: Int[Tensor, " voxels"],
 ) -> Decoded:
     """Boxes from the voxels that belong to them.
 
     Args:
-        network, found: as of `decode`.
-        quality: weight of each voxel's prediction, 0 to 1. The score of a box is what its best voxel says of itself.
-        voxels: that may belong to a box.
+        network: as of `decode`.
+        found: predictions of the voxels that may belong to a box.
+        quality: weight of each prediction, 0 to 1. The score of a box is what its best voxel says of itself.
         best: the best voxel of each box.
-        row: box of each of `voxels`, -1 for none.
+        row: box of each voxel, -1 for none.
     """
-    score = found.quality.sigmoid()
-    member = voxels[row >= 0]
-    row_of = row[row >= 0]
+    members = Bags.of(row, len(best))
     # The mean over an object's voxels is steadier than its best voxel alone.
-    weight = quality[member].square() + 1e-6
-    total = weight.new_zeros(len(best)).index_add_(0, row_of, weight)[:, None]
+    weight = quality.square() + 1e-6
 
-    def mean(values: Tensor, chosen: Tensor | None = None) -> Tensor:
-        use = weight if chosen is None else weight * chosen
-        sums = values.new_zeros(len(best), values.shape[1]).index_add_(0, row_of, values * use[:, None])
-        return sums / (total if chosen is None else use.new_zeros(len(best)).index_add_(0, row_of, use)[:, None])
+    def mean(values: Tensor, weight: Tensor = weight) -> Tensor:
+        return members.sums(values * weight[:, None]) / members.sums(weight[:, None])
 
-    yaw = mean(found.yaw[member].softmax(1))
+    yaw = mean(found.yaw.softmax(1))
     angle = decode_yaw(yaw.clamp(min=1e-9).log())
     # Lengths of the sides belong to a yaw: voxels that disagree by a quarter of a turn have them swapped.
-    agrees = (torch.cos(2 * (decode_yaw(found.yaw[member]) - angle[row_of])) > 0).float()
-    size = mean(found.log_size[member], agrees + 1e-6).exp()
-    merged = torch.cat([mean(found.center[member]), size, angle[:, None]], 1).numpy().astype(np.float64)
-    orders = torch.tensor(SYMMETRY_ORDERS)[mean(found.symmetry[member].softmax(1)).argmax(1)]
-    voxel_box = torch.full((len(score),), -1)
-    voxel_box[member] = row_of
+    agrees = (torch.cos(2 * (decode_yaw(found.yaw) - F.pad(angle, (0, 1))[row])) > 0).float()
+    size = mean(found.log_size, weight * (agrees + 1e-6)).exp()
+    merged = torch.cat([mean(found.center), size, angle[:, None]], 1).numpy().astype(np.float64)
+    orders = torch.tensor(SYMMETRY_ORDERS)[mean(found.symmetry.softmax(1)).argmax(1)]
     return Decoded(
         merged,
-        score[best].numpy().astype(np.float64),
+        found.quality[best].sigmoid().numpy().astype(np.float64),
         orders.numpy(),
         yaw.numpy(),
-        network.embed(mean(found.hidden[member])).numpy(),
-        voxel_box.numpy(),
+        network.embed(mean(found.hidden)).numpy(),
+        row.numpy(),
     )
 
 
@@ -178,10 +176,21 @@ def _seeds(center: Tensor, log_size: Tensor, score: Tensor, min_score: float) ->
     order = order[score[order] >= min_score]
     octave = torch.round(log_size[order].mean(1, keepdim=True) / math.log(2))
     cells = torch.cat([torch.floor(center[order] / (CENTER_CELL * 2**octave)), octave], 1).long()
-    _, inverse = torch.unique(cells, dim=0, return_inverse=True)
+    _, inverse = torch.unique(_keys(cells), return_inverse=True)
     first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(order))
     first = first.scatter_reduce(0, inverse, torch.arange(len(order)), "amin")
     return order[first.sort().values[:MAX_CANDIDATES]]
+
+
+def _keys(rows: Int[Tensor, "n columns"]) -> Int[Tensor, " n"]:
+    """A number for each row, the same for equal rows alone."""
+    if not len(rows):
+        return rows.sum(1)
+    rows = rows - rows.amin(0)
+    key = rows[:, 0]
+    for column, count in zip(rows.T[1:], (rows.amax(0) + 1)[1:]):
+        key = key * count + column
+    return key
 
 
 def _boxes(found: Predictions, rows: Tensor) -> Float[np.ndarray, "n 7"]:
@@ -189,28 +198,30 @@ def _boxes(found: Predictions, rows: Tensor) -> Float[np.ndarray, "n 7"]:
     return torch.cat([found.center[rows], found.log_size[rows].exp(), yaw], 1).numpy().astype(np.float64)
 
 
-def _members(found: Predictions, voxels: Tensor, best: Tensor, group: Tensor | None = None) -> Tensor:
+def _members(found: Predictions, best: Tensor, group: Tensor | None = None) -> Tensor:
     """For each voxel the row of the box that its own prediction is nearest to, -1 if it is near none; with groups only
     the box of its own may be it."""
-    distance = torch.full((len(voxels),), torch.inf)
-    row = torch.full((len(voxels),), -1)
-    center, log_size = found.center[voxels], found.log_size[voxels]
-    yaw = decode_yaw(found.yaw[best])
+    distance = torch.full((len(found.quality),), torch.inf)
+    row = torch.full((len(found.quality),), -1)
+    # Columns, since operations over long rows are faster than over rows of three.
+    x, y, z = found.center.T.contiguous()
     # Sorted lengths, since a quarter of a turn swaps the level ones.
-    lengths, of_best = _sorted(log_size), _sorted(found.log_size[best])
-    for index, (seed, angle) in enumerate(zip(best.tolist(), yaw.tolist())):
-        cos, sin = np.cos(angle), np.sin(angle)
-        turn = center.new_tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-        half = (found.log_size[seed].exp() / 2).clamp(min=MIN_HALF)
-        shift = (((center - found.center[seed]) @ turn).abs() / half).max(1).values
-        differs = (lengths - of_best[index]).abs().mean(1)
+    lengths, of_best = _sorted(found.log_size).T.contiguous(), _sorted(found.log_size[best]).tolist()
+    halves = (found.log_size[best].exp() / 2).clamp(min=MIN_HALF).tolist()
+    places, yaw = found.center[best].tolist(), decode_yaw(found.yaw[best]).tolist()
+    for index, (place, half, angle) in enumerate(zip(places, halves, yaw)):
+        cos, sin = math.cos(angle), math.sin(angle)
+        dx, dy = x - place[0], y - place[1]
+        offsets = (cos * dx + sin * dy, cos * dy - sin * dx, z - place[2])
+        shift = reduce(torch.maximum, (offset.abs_().div_(side) for offset, side in zip(offsets, half)))
+        differs = sum((length - own).abs_() for length, own in zip(lengths, of_best[index])) / 3
         total = shift / MAX_SHIFT + differs / MAX_LOG_SIZE
         better = (shift < MAX_SHIFT) & (differs < MAX_LOG_SIZE) & (total < distance)
         if group is not None:
             better &= group == index
         distance = torch.where(better, total, distance)
         row[better] = index
-    row[torch.searchsorted(voxels, best)] = torch.arange(len(best))
+    row[best] = torch.arange(len(best))
     return row
 
 

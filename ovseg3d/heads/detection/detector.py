@@ -178,10 +178,14 @@ def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointC
             f"The cloud has {len(cloud.xyz)} points; {MIN_POINTS} are the least that can show an object",
             fix="use a denser cloud",
         )
-    turn = level.as_matrix()
-    xyz = (cloud.xyz.astype(np.float64) * metres) @ turn.T
-    normal = estimate_normals(xyz) if cloud.normal is None else (cloud.normal @ turn.T).astype(np.float32)
+    xyz = _turned(cloud.xyz, level) * metres
+    normal = estimate_normals(xyz) if cloud.normal is None else _turned(cloud.normal, level).astype(np.float32)
     return PointCloud(xyz.astype(np.float32), normal, cloud.rgb), normal
+
+
+def _turned(rows: Float[np.ndarray, "points 3"], turn: Rotation) -> Float[np.ndarray, "points 3"]:
+    """In double precision; by torch, since NumPy's matrix product keeps threads busy that the network needs."""
+    return (torch.from_numpy(rows.astype(np.float64)) @ torch.from_numpy(turn.as_matrix().T)).numpy()
 
 
 def _level(up: np.ndarray) -> Rotation:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ovseg3d.heads.detection.sparse import SparseConv, Taps
@@ -50,6 +50,10 @@ class Predictions:
     hidden: Float[Tensor, "voxels dim"]
     """Input of `embed`."""
 
+    def take(self, rows: Int[Tensor, " some"]) -> "Predictions":
+        """Those of some of the voxels."""
+        return Predictions(*(values.index_select(0, rows) for values in vars(self).values()))
+
 
 class DetectionNetwork(nn.Module):
     """Trunk and head."""
@@ -58,14 +62,18 @@ class DetectionNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         stem, widths = shape.stem, shape.widths
-        self.stem = nn.Sequential(nn.Linear(CHANNELS, stem), nn.LayerNorm(stem), nn.ReLU(), nn.Linear(stem, stem))
+        self.stem = nn.Sequential(
+            nn.Linear(CHANNELS, stem), nn.LayerNorm(stem), nn.ReLU(inplace=True), nn.Linear(stem, stem)
+        )
         self.down = nn.ModuleList(_Resample(a, b) for a, b in zip((stem, *widths), widths))
         self.encode = nn.ModuleList(_Block(width) for width in widths)
         self.up = nn.ModuleList(_Resample(b, a) for a, b in zip(widths, widths[1:]))
         self.decode = nn.ModuleList(_Block(width) for width in widths[:-1])
         self.out = _Resample(widths[0], shape.head)
         self.join = nn.Linear(stem, shape.head)
-        self.head = nn.Sequential(nn.LayerNorm(shape.head), nn.ReLU(), nn.Linear(shape.head, shape.head), nn.ReLU())
+        self.head = nn.Sequential(
+            nn.LayerNorm(shape.head), nn.ReLU(inplace=True), nn.Linear(shape.head, shape.head), nn.ReLU(inplace=True)
+        )
         self.predict = nn.Linear(shape.head, 8 + YAW_BINS + len(SYMMETRY_ORDERS))
         self.embedding = nn.Linear(shape.head, shape.embedding)
         with torch.no_grad():
@@ -78,12 +86,12 @@ class DetectionNetwork(nn.Module):
         fine = self.stem(voxels.features)
         x, kept = F.relu(fine), []
         for level, (down, encode) in enumerate(zip(self.down, self.encode), start=1):
-            x = encode(F.relu(down(x, levels[level - 1].up, levels[level].size)), levels[level])
+            x = encode(F.relu_(down(x, levels[level - 1].up)), levels[level])
             kept.append(x)
         for level in range(len(self.up), 0, -1):
-            x = self.up[level - 1](x, levels[level].down, levels[level].size) + kept[level - 1]
+            x = self.up[level - 1](x, levels[level].down).add_(kept[level - 1])
             x = self.decode[level - 1](x, levels[level])
-        hidden = self.head(self.out(x, levels[0].down, levels[0].size) + self.join(fine))
+        hidden = self.head(self.out(x, levels[0].down).add_(self.join(fine)))
         parts = self.predict(hidden).split([1, 1, 3, 3, YAW_BINS, len(SYMMETRY_ORDERS)], 1)
         foreground, quality, offset, log_size, yaw, symmetry = parts
         log_size = log_size.clamp(-5.0, 2.5)
@@ -105,8 +113,8 @@ class _Resample(nn.Module):
         super().__init__()
         self.conv, self.norm = SparseConv(inputs, outputs, 8), nn.LayerNorm(outputs)
 
-    def forward(self, x: Tensor, taps: Taps, n_out: int) -> Tensor:
-        return self.norm(self.conv(x, taps, n_out))
+    def forward(self, x: Tensor, taps: Taps) -> Tensor:
+        return self.norm(self.conv(x, taps))
 
 
 class _Block(nn.Module):
@@ -118,5 +126,5 @@ class _Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x: Tensor, level: Level) -> Tensor:
-        y = F.relu(self.norm1(self.first(x, level.around, level.size)))
-        return F.relu(x + self.norm2(self.second(y, level.around, level.size)))
+        y = F.relu_(self.norm1(self.first(x, level.around)))
+        return F.relu_(self.norm2(self.second(y, level.around)).add_(x))

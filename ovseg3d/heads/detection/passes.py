@@ -10,14 +10,14 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg3d.engine import Workers
 from ovseg3d.engine.workers import own_torch_threads
 from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.align import rotated
+from ovseg3d.heads.detection.bags import Bags
 from ovseg3d.heads.detection.network import DetectionNetwork, Predictions
 from ovseg3d.heads.detection.voxels import Voxels, voxelize
 from ovseg3d.scene.clouds import PointCloud
@@ -43,11 +43,15 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
     # Two threads with a pass each are faster than one pass after the other with two threads for its operations.
     with Workers(passes, own_torch_threads()).open() as workers:
         (voxels, found), *others = workers.map(partial(_pass, network, cloud), range(passes))
-    total = vars(found)
-    for other, found in others:
-        regrouped = _regrouped(found, other.point_voxel, voxels.point_voxel)
-        total = {name: values + regrouped[name] for name, values in total.items()}
-    return voxels, Predictions(**{name: values / passes for name, values in total.items()})
+    if passes == 1:
+        return voxels, found
+    total = _tables(found)
+    for other, seen in others:
+        # A bag is a voxel, its words are the points' other voxels.
+        words = Bags(other.point_voxel[voxels.points.rows], voxels.points.sizes)
+        total = [words.means(more).add_(table) for table, more in zip(total, _tables(seen))]
+    few, hidden = (table.div_(passes) for table in total)
+    return voxels, _from_tables(few, hidden, found)
 
 
 @torch.inference_mode()
@@ -73,23 +77,17 @@ def turned_back(found: Predictions, quarters: int) -> Predictions:
     return replace(found, center=center, yaw=found.yaw.roll(-quarters * found.yaw.shape[1] // 4, 1))
 
 
-def _regrouped(
-    found: Predictions, other: Int[Tensor, " points"], voxel: Int[Tensor, " points"]
-) -> dict[str, Float[Tensor, "voxels *dim"]]:
-    """The means over the points of each voxel, by name.
+def _tables(found: Predictions) -> tuple[Float[Tensor, "voxels few"], Float[Tensor, "voxels dim"]]:
+    """All predictions in two tables: the few columns of most are faster beside each other."""
+    few = [values.reshape(len(values), -1) for name, values in vars(found).items() if name != "hidden"]
+    return torch.cat(few, 1), found.hidden
 
-    Args:
-        found: for the voxels of another grid.
-        other: each point's voxel of that grid.
-        voxel: each point's voxel.
-    """
-    starts = F.pad(torch.bincount(voxel).cumsum(0), (1, 0))[:-1]
-    columns = [values.reshape(len(values), -1) for values in vars(found).values()]
-    # A bag is a voxel, its words are the points' other voxels: seven times faster than by `index_add_`, and four times
-    # faster for all columns at once than for each prediction.
-    means = F.embedding_bag(other[voxel.argsort()], torch.cat(columns, 1), starts, mode="mean")
-    parts = means.split([values.shape[1] for values in columns], 1)
-    return {
-        name: part.reshape(-1, *values.shape[1:])
-        for (name, values), part in zip(vars(found).items(), parts, strict=True)
-    }
+
+def _from_tables(
+    few: Float[Tensor, "voxels few"], hidden: Float[Tensor, "voxels dim"], like: Predictions
+) -> Predictions:
+    """Those of `_tables`, in the shapes of others."""
+    shapes = {name: values for name, values in vars(like).items() if name != "hidden"}
+    parts = few.split([values[0].numel() for values in shapes.values()], 1)
+    views = {name: part.view_as(values) for (name, values), part in zip(shapes.items(), parts)}
+    return Predictions(**views, hidden=hidden)
