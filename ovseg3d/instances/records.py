@@ -129,7 +129,7 @@ class InstancePoints:
             threshold: least score of a point that counts.
             eye: position of a camera, for `distance`.
         """
-        share = np.bincount(self._ids, found >= threshold) / np.maximum(self._counts, 1)
+        share = np.bincount(self._ids[found >= threshold], minlength=len(self._counts)) / np.maximum(self._counts, 1)
         meant = [self._record(number, phrase, found, eye, "input") for number in self.members if share[number] >= 0.5]
         return tuple(sorted(meant, key=lambda instance: -instance.score))
 

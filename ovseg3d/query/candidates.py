@@ -48,4 +48,4 @@ class Candidates:
 
     def at_points(self, values: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " points"]:
         """The value of each point's candidate, 0 for points of none."""
-        return np.where(self.of_point >= 0, values[self.of_point], 0.0)
+        return np.append(values, 0.0)[self.of_point]  # of none is -1, the last
