@@ -76,7 +76,7 @@ class DetectionModel:
 
         Args:
             phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None:
-                those of the run; what is none of these keeps the head's own name.
+                those of the run; what is none of these has no name, or, if the run has no phrases, the head's own.
             detector, metres_per_unit: as for `detect`.
 
         Raises:
@@ -89,7 +89,7 @@ class DetectionModel:
             return found
         labels = self._labels.labels(names)
         named = [(one, _named(one, labels, names)) for one in found.detections]
-        kept = [new or old for old, new in named if new is not None or phrases is None]
+        kept = [new or replace(old, candidates=()) for old, new in named if new is not None or phrases is None]
         return replace(found, detections=tuple(kept))
 
     @cached_property
