@@ -5,7 +5,7 @@ the current step, with a checkpoint, as Ctrl-C does on the command line.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ STAGES: dict[str, Callable[[], Stage]] = {
 
 def train_scene(
     scene: Scene | Path | str,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     *,
     output_dir: Path | str | None = None,
     report: Report | None = None,
@@ -55,7 +55,8 @@ def train_scene(
 
     Args:
         scene: the capture, or its folder.
-        config: settings; by default those of the run to resume, or the preset of this machine.
+        config: settings, or some of them over the defaults, nested as in a file: {"train": {"steps": 500}}; by default
+            those of the run to resume, or the preset of this machine.
         output_dir: the run folder; by default outputs/<scene>/<timestamp>.
         report: receives events (see `engine.Event`): the plan, then those of "features", "set-up", "field" and
             "evaluate", and those of `learn_semantics`.
@@ -77,6 +78,8 @@ def train_scene(
     earlier = open_run(resume, trust) if isinstance(resume, Path | str) else resume
     if config is None:
         config = make_config() if earlier is None else without_cache(earlier.config, trust)
+    elif not isinstance(config, Config):
+        config = make_config(flags=config)
     if earlier is not None and "features" in config.stages:
         check_names(earlier, config.encode, trust)
     config = replace(config, encode=from_anywhere(config.encode))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, MAX_TABLE_BYTES, check_regular, first_line, read_bytes
 from ovseg3d.scene.readers.bin import COLOURED_COLUMNS, read_bin
 from ovseg3d.scene.readers.pcd import read_pcd
@@ -76,6 +76,26 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
         raise SceneError("The cloud has no finite point", where=path, fix="export it again")
     cloud = PointCloud(xyz.astype(np.float64), _unit(normal), _colours(rgb)).take(np.flatnonzero(finite))
     return cloud, len(xyz) - len(cloud)
+
+
+def cloud_of_array(table: Float[np.ndarray, "points columns"]) -> PointCloud:
+    """The cloud of an array with columns x y z or x y z r g b (colours of 0 to 1, or 0 to 255).
+
+    Raises:
+        ConfigError: it has other columns, or values that are not finite.
+    """
+    given: Any = table  # whatever a caller passes
+    try:
+        table = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        table = np.zeros((0, 0))
+    if table.ndim != 2 or table.shape[1] not in (3, 6) or not np.isfinite(table).all():
+        found = "x".join(map(str, getattr(given, "shape", ()))) or type(given).__name__
+        raise ConfigError(
+            f"A cloud is an array of finite numbers x y z or x y z r g b, one row for each point, not {found}",
+            fix='for a file: cloud, _ = ovseg3d.scene.read_cloud("room.ply")',
+        )
+    return PointCloud(table[:, :3], rgb=_colours(table[:, 3:]) if table.shape[1] == 6 else None)
 
 
 def _unit(normal: np.ndarray | None) -> np.ndarray | None:

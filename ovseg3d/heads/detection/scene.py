@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ovseg3d.heads.detection.detector import MIN_POINTS, Detector
 from ovseg3d.heads.detection.frame import Frame, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
 from ovseg3d.heads.naming import PictureNamer
-from ovseg3d.scene.clouds import PointCloud
+from ovseg3d.scene.clouds import PointCloud, cloud_of_array
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DetectedScene:
 
 
 def detect_scene(
-    cloud: PointCloud,
+    cloud: PointCloud | Float[np.ndarray, "points columns"],
     detector: Detector | None = None,
     *,
     up: tuple[float, float, float] | None = None,
@@ -42,15 +42,17 @@ def detect_scene(
     """Detect objects in a cloud whose up axis or unit may be unknown.
 
     Args:
-        cloud: finite points.
+        cloud: finite points; an array has columns x y z or x y z r g b (colours of 0 to 1, or 0 to 255).
         detector: by default one with the shipped weights.
         up: unit vector; None: z, or what `guess_frame` finds evident.
         metres_per_unit: None: 1, or what `guess_frame` finds evident.
         names, instance, pictures: see `Detector.detect`.
 
     Raises:
-        ConfigError: the cloud has too few points, or extends too far.
+        ConfigError: the cloud has too few points, or extends too far, or the array has other columns.
     """
+    if not isinstance(cloud, PointCloud):
+        cloud = cloud_of_array(cloud)
     guess = guess_frame(cloud.xyz)
     if instance is not None and guess.is_flat:  # objects that are known need not stand out
         guess = replace(guess, warnings=guess.warnings[:-1], is_flat=False)
