@@ -199,7 +199,7 @@ def _columns(found: "DetectedScene", eye: Any) -> list["Column"]:
 
     from ovseg3d.cli.tables import Column, decimals, triples
 
-    unit, all_found = "m" if found.metric else "units", found.detections
+    unit, all_found = found.unit, found.detections
     columns = [
         Column("name", [d.label or "object" for d in all_found], "left"),
         *([Column("id", [str(d.id) for d in all_found])] if any(d.id is not None for d in all_found) else []),

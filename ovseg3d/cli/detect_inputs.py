@@ -261,6 +261,7 @@ def _of_photo(
     found = detect_scene(lifted.cloud, detector, up=lifted.up, metres_per_unit=metres, names=names)
     found = replace(
         found,
+        is_scale_known=metres is not None,
         coordinates=coordinates,
         frame=replace(found.frame, warnings=(*notes, *lifted.warnings, *found.frame.warnings)),
     )

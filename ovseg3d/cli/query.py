@@ -87,6 +87,7 @@ class Query:
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.phrases import in_list, read_list
+        from ovseg3d.scene import describe_scale
 
         console = output.console
         run = self.where.load(path)
@@ -112,8 +113,8 @@ class Query:
         refused = {phrase: one for phrase, one in asked.items() if isinstance(one, Ovseg3dError)}
         described = save_answers(folder or run.exports / "query", engine, answers, names)
         guess = None if scene.metric else engine.metres
-        result = {"run": run.folder, "metric": scene.metric, "unit": scene.unit,
-                  "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
+        result = {"run": run.folder, **describe_scale(scene.metres_per_unit), "metres_per_unit_guess": guess,
+                  "frame": "input",
                   "query_seconds": seconds, "answers": described,
                   "refused": [{"phrase": said, "error": str(error)} for said, error in refused.items()]}  # fmt: skip
         if self.json:

@@ -19,6 +19,7 @@ from ovseg3d.geometry import from_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection
 from ovseg3d.render.palette import colours
 from ovseg3d.scene.cameras import Camera
+from ovseg3d.scene.units import describe_scale
 
 SIGNS = np.array([[1 if i >> axis & 1 else -1 for axis in range(3)] for i in range(8)])
 EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
@@ -64,8 +65,7 @@ def coco3d(found: DetectedScene, name: str, camera: Camera | None = None) -> dic
             "description": f"{name}, detected by ovseg3d {__version__}",
             "version": __version__,
             "frame": found.coordinates,
-            "metric": found.metric,
-            "metres_per_unit": found.frame.metres_per_unit,
+            **describe_scale(found.metres_per_unit),
             "up": list(found.frame.up),
         },
         "images": [] if camera is None else [_image(camera, name)],

@@ -16,6 +16,7 @@ from ovseg3d.geometry import Viewpoint, from_wxyz
 from ovseg3d.heads.pose import Box, Pose
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
+from ovseg3d.scene.units import describe_scale, unit_name
 
 LISTING, DISTRIBUTIONS, ABOVE, OVERLAY = "poses.json", "poses.npz", "birds_eye.png", "overlay.png"
 AXES = (((0.0, -1.0, 0.0), (225, 40, 40)), ((0.0, 0.0, 1.0), (60, 110, 255)))
@@ -69,7 +70,8 @@ class PosedScene:
 
     objects: tuple[PosedObject, ...]
     frame: str
-    metric: bool
+    metres_per_unit: float | None = None
+    """None: unknown, as in a photo."""
     up: Triple = (0.0, 0.0, 1.0)
     cloud: PointCloud | None = None
     photos: tuple[tuple[str, UInt8[np.ndarray, "h w 3"], Camera], ...] = ()
@@ -84,7 +86,7 @@ def describe_poses(posed: PosedScene, distributions: str | None = None) -> dict[
         distributions: the file of their distributions.
     """
     return {
-        "metric": posed.metric,
+        **describe_scale(posed.metres_per_unit),
         "frame": posed.frame,
         "up": None if posed.frame == "camera" else list(posed.up),
         "objects": [_described(number, one, distributions) for number, one in enumerate(posed.objects)],
@@ -127,7 +129,7 @@ def save_poses(folder: Path, posed: PosedScene, title: str) -> list[Path]:
         write_atomic(place / DISTRIBUTIONS, lambda path: _save_distributions(path, posed.objects))
         if posed.cloud is not None:
             boxed: Any = [one for one in posed.objects if one.center is not None]
-            draw_from_above(place / ABOVE, posed.cloud, boxed, posed.up, posed.metric, title)
+            draw_from_above(place / ABOVE, posed.cloud, boxed, posed.up, unit_name(posed.metres_per_unit), title)
         for name, (_, rgb, camera) in zip(pictures[-len(posed.photos) :], posed.photos):
             draw_axes(place / name, rgb, camera, posed)
         write_json(place / LISTING, {**describe_poses(posed, DISTRIBUTIONS), "pictures": pictures})

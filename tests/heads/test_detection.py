@@ -481,7 +481,7 @@ def test_an_array_is_a_cloud(room: PointCloud) -> None:
 
 def test_a_stated_frame_needs_no_warning(room: PointCloud) -> None:
     found = detect_scene(PointCloud(room.xyz * 100), metres_per_unit=0.01)
-    assert found.frame.warnings == () and not found.metric
+    assert found.frame.warnings == () and found.unit == "units" and found.metres_per_unit == 0.01
 
 
 # Weights

@@ -12,6 +12,7 @@ from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
 from ovseg3d.heads.naming import PictureNamer
 from ovseg3d.scene.clouds import PointCloud, cloud_of_array
+from ovseg3d.scene.units import Unit, unit_name
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,18 @@ class DetectedScene:
     frame: Frame
     coordinates: Literal["input", "camera"] = "input"
     """Whose axes these are: the input's, or those of a lone photo's camera (x right, y down, z forward)."""
+    is_scale_known: bool = True
+    """Whether `frame.metres_per_unit` is more than an estimate. That of a file of points is taken for granted."""
 
     @property
-    def metric(self) -> bool:
-        """Whether the cloud's unit is the metre."""
-        return self.frame.metres_per_unit == 1.0
+    def metres_per_unit(self) -> float | None:
+        """Length of the cloud's unit; None: only estimated."""
+        return self.frame.metres_per_unit if self.is_scale_known else None
+
+    @property
+    def unit(self) -> Unit:
+        """The name of the cloud's unit."""
+        return unit_name(self.metres_per_unit)
 
 
 def detect_scene(
