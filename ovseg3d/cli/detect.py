@@ -47,7 +47,8 @@ class Detect:
     more: MoreRuns = ()
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
-    default the phrases of the run, or else the kinds of objects that the detector was trained on."""
+    default the phrases of the run or the capture, and what is none of these is called object; or else the kinds of
+    objects that the detector was trained on."""
     min_score: float | None = None
     """Least score of a detection, 0 to 1; by default 0.3, and any for the instances of a run."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
