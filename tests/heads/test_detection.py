@@ -465,6 +465,13 @@ def test_an_object_on_a_wide_floor_stands_out() -> None:
     assert guess.up == (0, 0, 1) and guess.warnings == () and not guess.is_flat
 
 
+def test_a_single_small_object_is_no_room(room: PointCloud) -> None:
+    mug = PointCloud(room.xyz * 0.025)  # of 10 cm
+    said = {metres: detect_scene(mug, metres_per_unit=metres).frame.warnings for metres in (None, 1.0, 40.0)}
+    assert ["ovseg3d name" in " ".join(warnings) for warnings in said.values()] == [True, True, False]
+    assert not said[40.0], "a room in another unit"
+
+
 def test_an_array_is_a_cloud(room: PointCloud) -> None:
     plain, rgb = room.xyz[::4], np.random.default_rng(0).random(room.xyz[::4].shape, np.float32)
     coloured = np.hstack([plain, rgb * 255])

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.heads.detection.detector import MIN_POINTS, Detector
-from ovseg3d.heads.detection.frame import Frame, guess_frame
+from ovseg3d.heads.detection.frame import SCENE, SMALL, Frame, bounds_of, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
 from ovseg3d.heads.naming import PictureNamer
@@ -73,6 +73,8 @@ def detect_scene(
     frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings, guess.is_flat)
     if frame.is_flat and len(cloud) >= MIN_POINTS:
         return DetectedScene((), frame)
+    if instance is None and np.ptp(bounds_of(cloud.xyz), axis=0).max() * frame.metres_per_unit < SCENE[0]:
+        frame = replace(frame, warnings=(*frame.warnings, SMALL))
     detector = detector or Detector()
     found = detector.detect(
         cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, pictures=pictures
