@@ -45,7 +45,7 @@ class Pose:
     min_score: float = 0.3
     """Least score of a detection in a cloud, 0 to 1."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
-    """The axis of a point cloud that points up; auto is z, unless the cloud evidently lies another way."""
+    """The axis of a point cloud that points up, such as -y; auto is z, unless the cloud evidently lies another way."""
     scale: float | None = None
     """Metres per unit of a cloud; by default 1, unless it evidently has another unit."""
     view: str | None = None

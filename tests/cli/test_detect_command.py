@@ -69,6 +69,14 @@ def test_pictures_of_a_cloud_with_colours(cli: Cli, room_file: Path, tmp_path: P
     assert [one["candidates"] for one in pictures] != [one["candidates"] for one in points]
 
 
+def test_a_negative_axis_and_the_encoder_of_pictures(cli: Cli, room_file: Path, tmp_path: Path) -> None:
+    fallen = write_ply(tmp_path / "fallen.ply", room_cloud().xyz * [1, -1, -1])
+    for flags in (("--up", "-z"), ("--up=-z",)):
+        assert json.loads(cli("detect", *flags, fallen, "--json").stdout)["up"] == [0, 0, -1]
+    text = " ".join(cli("detect", "--help").stdout.replace("│", " ").split())
+    assert "With a point cloud that has colours: the text-image encoder" in text
+
+
 def test_pictures_need_colours_and_an_encoder(cli: Cli, room_file: Path) -> None:
     done = cli("detect", room_file, "--clip", "builtin")
     assert done.returncode == 2 and "has no colours" in done.stderr
