@@ -49,15 +49,19 @@ class Run(RunFolder):
 
         Raises:
             RunError: the run has no semantics.
-            ConfigError: a view is unknown, a phrase is empty, or a text is several phrases.
+            ConfigError: a view is unknown, a phrase is empty or no text, or a text is several phrases.
         """
-        phrases = [phrase] if isinstance(phrase, str) else list(phrase)
+        given: Any = phrase
+        phrases = list(given) if isinstance(given, list | tuple) else [given]
         for one in phrases:
+            if not isinstance(one, str):
+                fix = 'run.query("a red chair") or run.query(["chair", "lamp"])'
+                raise ConfigError(f"A phrase is a text, not a {type(one).__name__}", fix=fix)
             if ";" in one:
                 listed = ", ".join(f'"{part.strip()}"' for part in one.split(";"))
                 raise ConfigError(f'"{one}" is several phrases', fix=f"run.query([{listed}])")
         answers = self._engine.ask(phrases, **options)
-        return answers[0] if isinstance(phrase, str) else answers
+        return answers[0] if isinstance(given, str) else answers
 
     def detect(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[Detection, ...]:
         """Put boxes around the objects on the run's surface, by falling score.

@@ -17,7 +17,7 @@ from ovseg3d.pipeline.training import Training
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.ledger import FILE, Ledger
 from ovseg3d.runs.lists import read_scenes
-from ovseg3d.runs.settings import make_config, to_plain
+from ovseg3d.runs.settings import config_of, to_plain
 
 
 def train_scenes(
@@ -51,8 +51,7 @@ def train_scenes(
         RunError, OutputError: the ledger cannot be read or written.
     """
     listed = read_scenes(scenes)
-    if not isinstance(config, Config):
-        config = make_config(flags=config)
+    config = config_of(config)
     config = replace(config, encode=from_anywhere(config.encode))
     folder = None if output_dir is None else Path(output_dir).absolute()
     settings = _hash(config)

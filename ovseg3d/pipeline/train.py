@@ -28,7 +28,7 @@ from ovseg3d.runs.fields import check_same
 from ovseg3d.runs.folder import RunFolder, create_run, is_scene, open_run, open_scene
 from ovseg3d.runs.lock import RunLock
 from ovseg3d.runs.phrases import keep_phrases, read_list
-from ovseg3d.runs.settings import make_config
+from ovseg3d.runs.settings import config_of
 from ovseg3d.runs.stages import check_needs, describe_plan, named, plan
 from ovseg3d.scene import Scene
 
@@ -76,10 +76,9 @@ def train_scene(
         KeyboardInterrupt: after `stop` during the download of encoders; nothing has changed then.
     """
     earlier = open_run(resume, trust) if isinstance(resume, Path | str) else resume
-    if config is None:
-        config = make_config() if earlier is None else without_cache(earlier.config, trust)
-    elif not isinstance(config, Config):
-        config = make_config(flags=config)
+    if config is None and earlier is not None:
+        config = without_cache(earlier.config, trust)
+    config = config_of(config)
     if earlier is not None and "features" in config.stages:
         check_names(earlier, config.encode, trust)
     config = replace(config, encode=from_anywhere(config.encode))
