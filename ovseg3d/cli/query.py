@@ -119,8 +119,6 @@ class Query:
                   "refused": [{"phrase": said, "error": str(error)} for said, error in refused.items()]}  # fmt: skip
         if self.json:
             return result
-        for phrase, error in refused.items():
-            console.print(_refusal(phrase, error), markup=False, soft_wrap=True)
         for answer, files in zip(answers, described):
             console.print(_sentence(answer), markup=False, soft_wrap=True)
             if answer.relation is not None and answer.relation.text:
@@ -132,6 +130,8 @@ class Query:
             for kind in ("image", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
+        for phrase, error in refused.items():
+            console.print(_refusal(phrase, error), markup=False, soft_wrap=True)
         if guess is not None and any(answer.instances for answer in answers):
             estimate = f"The capture has no scale. If its cameras were held by hand, a unit is about {guess:.2g} m"
             hint = f"{estimate} (set it with ovseg3d train --scale {guess:.2g})."
