@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.export.run import export_run
@@ -36,20 +36,32 @@ class Run(RunFolder):
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
-    def query(self, phrase: str, **options: Any) -> Answer:
+    @overload
+    def query(self, phrase: str, **options: Any) -> Answer: ...
+    @overload
+    def query(self, phrase: list[str] | tuple[str, ...], **options: Any) -> list[Answer]: ...
+    def query(self, phrase: str | list[str] | tuple[str, ...], **options: Any) -> Answer | list[Answer]:
         """Find where something is.
 
         Args:
-            phrase: free text, such as "a red chair".
+            phrase: free text, such as "a red chair"; or a list of phrases, which has an answer for each.
             options: keyword arguments of `query.engine.QueryEngine.ask`: `views`, `negatives`, `threshold`, `camera`...
 
         Raises:
             RunError: the run has no semantics.
-            ConfigError: a view is unknown, or the phrase is empty.
+            ConfigError: a view is unknown, a phrase is empty or no text, or a text is several phrases.
         """
-        if ";" in phrase:
-            raise ConfigError(f'"{phrase}" is several phrases', fix="ask one by one, or all by QueryEngine.ask")
-        return self._engine.ask([phrase], **options)[0]
+        given: Any = phrase
+        phrases = list(given) if isinstance(given, list | tuple) else [given]
+        for one in phrases:
+            if not isinstance(one, str):
+                fix = 'run.query("a red chair") or run.query(["chair", "lamp"])'
+                raise ConfigError(f"A phrase is a text, not a {type(one).__name__}", fix=fix)
+            if ";" in one:
+                listed = ", ".join(f'"{part.strip()}"' for part in one.split(";"))
+                raise ConfigError(f'"{one}" is several phrases', fix=f"run.query([{listed}])")
+        answers = self._engine.ask(phrases, **options)
+        return answers[0] if isinstance(given, str) else answers
 
     def detect(self, phrases: Sequence[str] | None = None, **options: Any) -> tuple[Detection, ...]:
         """Put boxes around the objects on the run's surface, by falling score.

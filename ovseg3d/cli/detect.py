@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from ovseg3d.cli.flags import Json, Where, WhereFlags, refuse_idle
+from ovseg3d.cli.flags import Json, Where, refuse_idle
 from ovseg3d.cli.many import Many, ManyFlags
 from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
@@ -21,6 +21,16 @@ UP: dict[str, tuple[float, float, float]] = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
     "-x": (-1.0, 0.0, 0.0), "-y": (0.0, -1.0, 0.0), "-z": (0.0, 0.0, -1.0),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DetectWhere(Where):
+    """The same flags, one of which means more here."""
+
+    clip: str | None = None
+    """With a point cloud that has colours: the text-image encoder, as in --clip of train, that also names objects by
+    pictures of them; by default their points alone name them. With a run: its encoder, if the run itself may not name
+    it; its hash is checked."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,12 @@ class Detect:
     more: MoreRuns = ()
     classes: str | None = None
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
-    default the phrases of the run, or else the kinds of objects that the detector was trained on."""
+    default the phrases of the run or the capture, and what is none of these is called object; or else the kinds of
+    objects that the detector was trained on."""
     min_score: float | None = None
     """Least score of a detection, 0 to 1; by default 0.3, and any for the instances of a run."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
-    """The axis of a point cloud that points up; auto is z, unless the cloud evidently lies another way."""
+    """The axis of a point cloud that points up, such as -y; auto is z, unless the cloud evidently lies another way."""
     scale: float | None = None
     """Metres per unit of the input; by default 1 for a point cloud, unless it evidently has another unit."""
     view: str | None = None
@@ -72,7 +83,7 @@ class Detect:
     several runs it has a folder for each, with the ledger results.jsonl, and the same command again does what is
     missing."""
     many: ManyFlags = Many()
-    where: WhereFlags = Where()
+    where: Annotated[DetectWhere, tyro.conf.arg(name="")] = DetectWhere()
     json: Json = False
 
     def main(self) -> int:
@@ -199,7 +210,7 @@ def _columns(found: "DetectedScene", eye: Any) -> list["Column"]:
 
     from ovseg3d.cli.tables import Column, decimals, triples
 
-    unit, all_found = "m" if found.metric else "units", found.detections
+    unit, all_found = found.unit, found.detections
     columns = [
         Column("name", [d.label or "object" for d in all_found], "left"),
         *([Column("id", [str(d.id) for d in all_found])] if any(d.id is not None for d in all_found) else []),

@@ -208,7 +208,7 @@ def in_view(
         trust: what the capture may do.
         source: a model of depth, where the capture has none.
         detector: finds the objects.
-        names: to choose from.
+        names: to choose from; None: the phrases of the capture, or else the detector's own.
         metres: per unit.
 
     Raises:
@@ -221,6 +221,7 @@ def in_view(
     from ovseg3d.scene.rgbd import MAX_SIDE
 
     scene = _capture(path, trust)
+    names, notes = (names, ()) if names is not None else _names_of(scene, detector)
     frame = next((f for f in scene.frames if view in (f.name, Path(f.name).name, Path(f.name).stem)), None)
     if frame is None:
         raise ConfigError(f"The capture has no view {view}", where=scene.path, fix=f"--view {scene.frames[0].name}")
@@ -229,12 +230,11 @@ def in_view(
     frame = replace(frame, camera=camera)
     rgb = load_photo(frame)[..., :3]
     metres = metres or scene.metres_per_unit
-    notes = ()
     if source.model is not None:
         if metres is None:
             raise ConfigError("The capture's scale is not known, so metric depth does not fit it", fix="--scale METRES")
         depth_z = source.predict(rgb, (camera.fx, camera.fy, camera.cx, camera.cy))[0] / metres
-        notes = (ROUGH,) if source.is_builtin else ()
+        notes = (*notes, ROUGH) if source.is_builtin else notes
     elif frame.depth_path is not None:
         depth_z = load_depth(frame, scene)
     else:
@@ -242,6 +242,21 @@ def in_view(
     up = scene.world_from_input[2, :3] / np.linalg.norm(scene.world_from_input[2, :3])
     lifted = lift_view(depth_z, camera, tuple(float(v) for v in up), rgb)  # type: ignore[arg-type]
     return replace(_of_photo(lifted, rgb, detector, names, metres, "input", notes), name=frame.name)
+
+
+def _names_of(scene: "Scene", detector: "Detector") -> "tuple[Names | None, tuple[str, ...]]":
+    """Names of a capture's own phrases (None: it has none), and notes. What is none of these stays, as in a run."""
+    from ovseg3d.errors import EncoderError
+    from ovseg3d.heads.detection import given_names
+    from ovseg3d.query.words import is_structural
+
+    phrases = [phrase for phrase in scene.phrases if not is_structural(phrase)]
+    try:
+        return given_names(phrases, detector.names, keep_unnamed=True) if phrases else None, ()
+    except EncoderError as error:
+        return None, (
+            f"Objects have the detector's own names, since the capture's phrases cannot be used: {error.what}.",
+        )
 
 
 EXIF_SPREAD, MODEL_SPREAD = 0.03, 0.1
@@ -261,6 +276,7 @@ def _of_photo(
     found = detect_scene(lifted.cloud, detector, up=lifted.up, metres_per_unit=metres, names=names)
     found = replace(
         found,
+        is_scale_known=metres is not None,
         coordinates=coordinates,
         frame=replace(found.frame, warnings=(*notes, *lifted.warnings, *found.frame.warnings)),
     )

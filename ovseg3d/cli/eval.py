@@ -138,6 +138,7 @@ class Eval:
 
         from ovseg3d.errors import OutputError
         from ovseg3d.evaluate.protocols import Evaluator, keep_figures
+        from ovseg3d.scene import describe_scale
 
         engine = self.where.engine(run, run.load_scene(self.where.scene))
         with output.progress() as progress:
@@ -148,7 +149,7 @@ class Eval:
             for name, groups in found.items():
                 _draw_scores(output.console, name, groups)
         scores = {name: {group: one.as_dict() for group, one in groups.items()} for name, groups in found.items()}
-        scale = {"metric": engine.scene.metric, "metres_per_unit": engine.scene.metres_per_unit}
+        scale = describe_scale(engine.scene.metres_per_unit)
         return {"run": run.folder, "scene": run.scene_path, **scale, "views_measured": self.views, **scores}
 
     def _field(self, run: Any, output: Output) -> dict[str, Any]:
@@ -157,6 +158,7 @@ class Eval:
         from ovseg3d.evaluate.views import Evaluation, evaluate
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.fields import refined
+        from ovseg3d.scene import describe_scale
 
         scene = run.load_scene(self.where.scene)
         views = choose_views(scene, self.views)
@@ -180,8 +182,7 @@ class Eval:
         return {
             "run": run.folder,
             "scene": run.scene_path,
-            "metric": scene.metric,
-            "metres_per_unit": scene.metres_per_unit if scene.metric else None,
+            **describe_scale(scene.metres_per_unit),
             "views": [asdict(score) for score in evaluation.views],
             "mean": evaluation.mean(),
             "groups": evaluation.groups(),

@@ -74,6 +74,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
     import numpy as np
 
     from ovseg3d.scene.given_points import given_points
+    from ovseg3d.scene.units import describe_scale
 
     given = given_points(scene)
     positions = np.stack([frame.camera.position for frame in scene.frames])
@@ -94,9 +95,7 @@ def summarise(scene: "Scene", extent: "Extent | None") -> dict[str, Any]:
         "distortion": camera.distortion,
         "field_of_view_deg": _field_of_view(camera),
         "intrinsics": len({(f.camera.fx, f.camera.fy, f.camera.cx, f.camera.cy) for f in scene.frames}),
-        "metric": scene.metric,
-        "metres_per_unit": scene.metres_per_unit,
-        "unit": scene.unit,
+        **describe_scale(scene.metres_per_unit),
         "frame": "input",
         "camera_bounds": np.stack([positions.min(axis=0), positions.max(axis=0)]),
         "bounds": None if extent is None else extent.bounds,

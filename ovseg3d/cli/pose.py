@@ -45,7 +45,7 @@ class Pose:
     min_score: float = 0.3
     """Least score of a detection in a cloud, 0 to 1."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
-    """The axis of a point cloud that points up; auto is z, unless the cloud evidently lies another way."""
+    """The axis of a point cloud that points up, such as -y; auto is z, unless the cloud evidently lies another way."""
     scale: float | None = None
     """Metres per unit of a cloud; by default 1, unless it evidently has another unit."""
     view: str | None = None
@@ -131,6 +131,7 @@ def _columns(posed: "Posed") -> list["Column"]:
 
     from ovseg3d.cli.tables import Column, triples
     from ovseg3d.export.poses import WAYS
+    from ovseg3d.scene import unit_name
 
     objects = posed.scene.objects
     columns = [Column("name", [one.label or "object" for one in objects], "left")]
@@ -139,7 +140,7 @@ def _columns(posed: "Posed") -> list["Column"]:
     columns.append(Column("score", [f"{one.score:.2f}" for one in objects]))
     places = [one.center for one in objects if one.center is not None]
     if len(places) == len(objects):
-        unit = "m" if posed.scene.metric else "units"
+        unit = unit_name(posed.scene.metres_per_unit)
         columns.append(Column(f"centre, {unit}", triples(", ", places), spare=3))
     if any(one.view is not None for one in objects):
         angles: dict[str, list[str]] = {"azimuth": [], "elevation": [], "theta": []}

@@ -107,7 +107,7 @@ def in_photo(
         objects.append(_in_photo(seen, camera, box, label, read.scale))
     if assumed and boxes and objects:
         notes.append("The focal length is not known: rotations of objects off the middle are rough; --intrinsics.")
-    shown = PosedScene(tuple(objects), "camera", False, photos=((path.stem, read.rgb, camera),))
+    shown = PosedScene(tuple(objects), "camera", photos=((path.stem, read.rgb, camera),))
     return Posed(shown, tuple(notes))
 
 
@@ -167,7 +167,7 @@ def in_cloud(
     notes = (*seen.notes, *seen.found.frame.warnings)
     if not objects and not seen.found.frame.is_flat:
         notes += (f"No object is found in the cloud with a score of {min_score:g}; lower --min-score.",)
-    return Posed(PosedScene(objects, "input", seen.found.metric, seen.found.frame.up, seen.cloud), notes)
+    return Posed(PosedScene(objects, "input", seen.found.metres_per_unit, seen.found.frame.up, seen.cloud), notes)
 
 
 def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str | None) -> Posed:
@@ -207,7 +207,7 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
     surface = engine.semantics.surface
     x, y, z = (float(v) for v in surface.up / np.linalg.norm(surface.up))
     photos = _drawn(found, engine, view)
-    scene = PosedScene(objects, "input", surface.metric and engine.metres == 1.0, (x, y, z), surface.cloud, photos)
+    scene = PosedScene(objects, "input", engine.scene.metres_per_unit, (x, y, z), surface.cloud, photos)
     return Posed(scene, tuple(notes), run.scene_name)
 
 

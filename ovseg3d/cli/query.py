@@ -11,7 +11,7 @@ import tyro
 from ovseg3d.cli.flags import Json, RunsPath, Templates, Where, WhereFlags, refuse_idle
 from ovseg3d.cli.many import Many, ManyFlags
 from ovseg3d.cli.many_runs import Output, are_many, over_runs
-from ovseg3d.errors import ConfigError
+from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError
 
 SHOWN = 8
 """Most instances that are printed of an answer."""
@@ -25,7 +25,8 @@ class Query:
     and right of, facing, nearest, farthest, largest, smallest, and counts ("how many chairs are there?").
 
     The answer to a phrase is written to the run's exports/ folder: the points, and an image for each view. A call can
-    have several phrases. Absent phrases are reported as absent; this is no error.
+    have several phrases. Absent phrases are reported as absent; this is no error. A phrase that cannot be asked is
+    stated, and the others are answered.
 
     Examples:
       ovseg3d query outputs/playroom/latest "a red chair"
@@ -86,6 +87,7 @@ class Query:
         from ovseg3d.export.answers import save_answers
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.phrases import in_list, read_list
+        from ovseg3d.scene import describe_scale
 
         console = output.console
         run = self.where.load(path)
@@ -97,7 +99,8 @@ class Query:
         chosen = () if self.views == "none" else choose_views(scene, self.views)
         names = [scene.frames[view].name for view in chosen]
         start = time.monotonic()
-        answers = engine.ask(
+        asked = _ask_each(
+            engine,
             tuple(dict.fromkeys(phrase for said in self.asked for phrase in in_list(said) or [""])),
             alternatives=alternatives,
             negatives=negatives,
@@ -106,11 +109,14 @@ class Query:
             camera=self.camera,
         )
         seconds = time.monotonic() - start
+        answers = [one for one in asked.values() if not isinstance(one, Ovseg3dError)]
+        refused = {phrase: one for phrase, one in asked.items() if isinstance(one, Ovseg3dError)}
         described = save_answers(folder or run.exports / "query", engine, answers, names)
         guess = None if scene.metric else engine.metres
-        result = {"run": run.folder, "metric": scene.metric, "unit": scene.unit,
-                  "metres_per_unit": scene.metres_per_unit, "metres_per_unit_guess": guess, "frame": "input",
-                  "query_seconds": seconds, "answers": described}  # fmt: skip
+        result = {"run": run.folder, **describe_scale(scene.metres_per_unit), "metres_per_unit_guess": guess,
+                  "frame": "input",
+                  "query_seconds": seconds, "answers": described,
+                  "refused": [{"phrase": said, "error": str(error)} for said, error in refused.items()]}  # fmt: skip
         if self.json:
             return result
         for answer, files in zip(answers, described):
@@ -124,6 +130,8 @@ class Query:
             for kind in ("image", "points"):
                 if files[kind]:
                     console.print(f"  {kind}: {shell_path(files[kind])}", markup=False, soft_wrap=True)
+        for phrase, error in refused.items():
+            console.print(_refusal(phrase, error), markup=False, soft_wrap=True)
         if guess is not None and any(answer.instances for answer in answers):
             estimate = f"The capture has no scale. If its cameras were held by hand, a unit is about {guess:.2g} m"
             hint = f"{estimate} (set it with ovseg3d train --scale {guess:.2g})."
@@ -137,6 +145,37 @@ def _is_run(said: str) -> bool:
         return os.path.isfile(os.path.join(said, "config.json"))
     except ValueError:  # no path can be so
         return False
+
+
+def _ask_each(engine: Any, phrases: tuple[str, ...], **criteria: Any) -> dict[str, Any]:
+    """By phrase its answer, or why it cannot be asked.
+
+    Args:
+        engine: of the run.
+        phrases: asked one by one, so that one cannot end the others.
+        criteria: keyword arguments of `QueryEngine.ask`.
+
+    Raises:
+        ConfigError, EncoderError: no phrase can be asked.
+    """
+    asked: dict[str, Any] = {}
+    for phrase in phrases:
+        try:
+            (asked[phrase],) = engine.ask([phrase], **criteria)
+        except (ConfigError, EncoderError) as error:
+            asked[phrase] = error
+    errors = {str(one): one for one in asked.values() if isinstance(one, Ovseg3dError)}
+    if all(isinstance(one, Ovseg3dError) for one in asked.values()):
+        if len(errors) == 1:  # such as an unknown camera
+            raise next(iter(errors.values()))
+        said = "; ".join(f'"{phrase}": {error.what}' for phrase, error in asked.items())
+        raise ConfigError(f"None of the {len(asked)} phrases can be asked: {said}", fix="say what to look for")
+    return asked
+
+
+def _refusal(phrase: str, error: Ovseg3dError) -> str:
+    fix = "" if error.fix is None else f" ({error.fix})"
+    return f'"{phrase}" cannot be asked: {error.what}{fix}.'
 
 
 def _sentence(answer: Any) -> str:

@@ -6,7 +6,7 @@
 | `.obj`, `.off`, `.stl`, `.glb` | mesh (OBJ and OFF without faces: cloud); materials and textures are not read |
 | `.pcd` | cloud, text or uncompressed binary |
 | `.npy`, `.npz` | array (points, 3 or more); of a .npz the array `xyz`, `points` or `pc`, or the only one |
-| `.bin` | ScanObjectNN's (a count, then 11 numbers for each point), or KITTI's (x, y, z, intensity); float32 |
+| `.bin` | ScanObjectNN's (a count, then 11 numbers a point), KITTI's (x y z intensity), mmdet3d's (x y z r g b) |
 """
 
 import io

@@ -14,14 +14,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ovseg3d import __version__
+from ovseg3d.export.picture_labels import Rect, draw_labels
 from ovseg3d.files import write_atomic
 from ovseg3d.geometry import from_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection
 from ovseg3d.render.palette import colours
 from ovseg3d.scene.cameras import Camera
+from ovseg3d.scene.units import describe_scale
 
 SIGNS = np.array([[1 if i >> axis & 1 else -1 for axis in range(3)] for i in range(8)])
 EDGES = np.array([(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit])
+SAMPLES = 50
+"""Points of an edge that are looked for in the picture."""
 NEAR = 0.05
 """Edges are cut this far before the camera, in units of the points."""
 
@@ -64,8 +68,7 @@ def coco3d(found: DetectedScene, name: str, camera: Camera | None = None) -> dic
             "description": f"{name}, detected by ovseg3d {__version__}",
             "version": __version__,
             "frame": found.coordinates,
-            "metric": found.metric,
-            "metres_per_unit": found.frame.metres_per_unit,
+            **describe_scale(found.metres_per_unit),
             "up": list(found.frame.up),
         },
         "images": [] if camera is None else [_image(camera, name)],
@@ -92,15 +95,14 @@ def draw_overlay(path: Path, rgb: UInt8[np.ndarray, "h w 3"], camera: Camera, fo
     image = Image.fromarray(rgb).resize((rgb.shape[1] * zoom, rgb.shape[0] * zoom), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
     names = [detection.label or "object" for detection in found.detections]
+    labels: list[tuple[str, Rect]] = []
     for name, detection, tint in zip(names, found.detections, colours(names)[1:].tolist()):
         lines = _projected(camera, detection) * zoom
         for (x0, y0), (x1, y1) in lines.tolist():
             draw.line((x0, y0, x1, y1), fill=tuple(tint), width=2)
-        if len(lines):
-            x, y = lines.reshape(-1, 2).min(0).clip(2, [image.width - 60, image.height - 14])
-            draw.text(
-                (x, y), f"{name} {detection.score:.2f}", fill=(255, 255, 255), stroke_width=1, stroke_fill=(0,) * 3
-            )
+        if (seen := _seen(lines, image.size)) is not None:
+            labels.append((f"{name} {detection.score:.2f}", seen))
+    draw_labels(draw, labels)
     write_atomic(path, lambda place: image.save(place, format="PNG"))
 
 
@@ -122,6 +124,17 @@ def _projected(camera: Camera, detection: Detection) -> Float[np.ndarray, "lines
         share = np.where(depth[:, end] < NEAR, share, 0.0)[:, None]
         ends[:, end] += share * (ends[:, 1 - end] - ends[:, end])
     return camera.project(ends.reshape(-1, 3))[0].reshape(-1, 2, 2)
+
+
+def _seen(lines: Float[np.ndarray, "lines 2 2"], size: tuple[int, int]) -> Rect | None:
+    """The bounds of what lines show of themselves in a picture; None: nothing."""
+    along = np.linspace(0, 1, SAMPLES)[:, None, None]
+    points = (lines[:, 0] * (1 - along) + lines[:, 1] * along).reshape(-1, 2)
+    points = points[((points >= 0) & (points <= size)).all(1)]
+    if not len(points):
+        return None
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    return x0, y0, x1, y1
 
 
 def _bounds(camera: Camera, detection: Detection) -> list[float] | None:

@@ -18,6 +18,7 @@ from ovseg3d.heads.lifting import LiftedPhoto
 from ovseg3d.render.palette import colours
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
+from ovseg3d.scene.units import Unit, describe_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ BELOW = 0.8
 def describe_detections(found: DetectedScene) -> dict[str, Any]:
     """The content of detections.json, which `detect --json` prints: lengths and positions in the input frame."""
     return {
-        "metric": found.metric,
-        "metres_per_unit": found.frame.metres_per_unit,
+        **describe_scale(found.metres_per_unit),
+        "metres_per_unit_guess": None if found.is_scale_known else found.frame.metres_per_unit,
         "frame": found.coordinates,
         "up": list(found.frame.up),
         "warnings": list(found.frame.warnings),
@@ -101,7 +102,7 @@ def _table(detections: Sequence[Detection]) -> str:
 
 def draw_birds_eye(path: Path, cloud: PointCloud, found: DetectedScene, title: str) -> None:
     """Draw points and boxes from above, with names, and arrows where a front is known; see `draw_from_above`."""
-    draw_from_above(path, cloud, found.detections, found.frame.up, found.metric, title)
+    draw_from_above(path, cloud, found.detections, found.frame.up, found.unit, title)
 
 
 @runtime_checkable
@@ -123,7 +124,7 @@ class Boxed(Protocol):
 
 
 def draw_from_above(
-    path: Path, cloud: PointCloud, objects: Sequence[Boxed], up: Triple, metric: bool, title: str
+    path: Path, cloud: PointCloud, objects: Sequence[Boxed], up: Triple, unit: Unit, title: str
 ) -> None:
     """Draw points and boxes from above, with names, and arrows where a front is known.
 
@@ -132,7 +133,7 @@ def draw_from_above(
         cloud: the points.
         objects: their boxes.
         up: unit vector.
-        metric: whether the unit is the metre.
+        unit: of lengths.
         title: above the picture.
 
     Raises:
@@ -149,7 +150,6 @@ def draw_from_above(
     names = [one.label or "object" for one in objects]
     tints = colours(names)[1:] / 255
     outlines = [_draw_box(axes, one, basis, rgb) for one, rgb in zip(objects, tints)]
-    unit = "m" if metric else "units"
     axes.set(title=title, xlabel=f"[{unit}]", ylabel=f"[{unit}]", aspect="equal")
     _write_names(axes, [f"{name} {one.score:.2f}" for name, one in zip(names, objects)], outlines, tints)
     write_atomic(path, lambda place: figure.savefig(place, format="png"))

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.surface import Surface
 from ovseg3d.instances.records import Instance
+from ovseg3d.scene.units import Unit, unit_name
 
 FrameName = Literal["input", "world"]
 
@@ -48,9 +49,9 @@ class LabelledCloud:
         return len(self.surface)
 
     @property
-    def unit(self) -> Literal["m", "units"]:
+    def unit(self) -> Unit:
         """The name of this frame's unit: "m" only if the scale is known to be metres."""
-        return "m" if self.metres_per_unit is not None and abs(self.metres_per_unit - 1) < 1e-9 else "units"
+        return unit_name(self.metres_per_unit)
 
     def take(self, which: Bool[np.ndarray, " points"] | Int[np.ndarray, " some"]) -> "LabelledCloud":
         """A subset of the points; instances are unchanged."""

@@ -29,6 +29,7 @@ from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.images import contact_sheet, save_image
 from ovseg3d.render.palette import colours, index_image, instance_names, legend
 from ovseg3d.render.views import spread
+from ovseg3d.scene import describe_scale
 
 LISTING, ANNOTATIONS, OVERVIEW = "labels.json", "annotations.json", "overview.png"
 SHOWN = 6
@@ -128,8 +129,7 @@ def instance_views(
         written.finish()
         facts = written.facts()
         found = [{**instance.record(), **facts[instance.id]} for instance in instances]
-        scene = engine.scene
-        scale = {"metric": scene.metric, "unit": scene.unit, "metres_per_unit": scene.metres_per_unit}
+        scale = describe_scale(engine.scene.metres_per_unit)
         listing = {"frame": "input", **scale, "instances": found, "views": written.files}
         write_json(place / LISTING, listing)
     return {"folder": folder, "image": folder / OVERVIEW, **listing}

@@ -11,17 +11,21 @@ from jaxtyping import Float, UInt8
 
 from ovseg3d.errors import OutputError
 from ovseg3d.export.detections import draw_from_above
+from ovseg3d.export.picture_labels import Rect, draw_labels
 from ovseg3d.files import listed_files, read_json, write_atomic, write_json, write_together
 from ovseg3d.geometry import Viewpoint, from_wxyz
 from ovseg3d.heads.pose import Box, Pose
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
+from ovseg3d.scene.units import describe_scale, unit_name
 
 LISTING, DISTRIBUTIONS, ABOVE, OVERLAY = "poses.json", "poses.npz", "birds_eye.png", "overlay.png"
 AXES = (((0.0, -1.0, 0.0), (225, 40, 40)), ((0.0, 0.0, 1.0), (60, 110, 255)))
 """The front and up of an object, and their colours."""
 WAYS = {0: "round", 2: "both ways", 4: "four ways"}
 """What is said of objects without a front."""
+HEAD, ARROW_SAMPLES = 10, 12
+"""Pixels of the head of an arrow; places along it that labels avoid."""
 Triple = tuple[float, float, float]
 
 
@@ -69,7 +73,8 @@ class PosedScene:
 
     objects: tuple[PosedObject, ...]
     frame: str
-    metric: bool
+    metres_per_unit: float | None = None
+    """None: unknown, as in a photo."""
     up: Triple = (0.0, 0.0, 1.0)
     cloud: PointCloud | None = None
     photos: tuple[tuple[str, UInt8[np.ndarray, "h w 3"], Camera], ...] = ()
@@ -84,7 +89,7 @@ def describe_poses(posed: PosedScene, distributions: str | None = None) -> dict[
         distributions: the file of their distributions.
     """
     return {
-        "metric": posed.metric,
+        **describe_scale(posed.metres_per_unit),
         "frame": posed.frame,
         "up": None if posed.frame == "camera" else list(posed.up),
         "objects": [_described(number, one, distributions) for number, one in enumerate(posed.objects)],
@@ -127,7 +132,7 @@ def save_poses(folder: Path, posed: PosedScene, title: str) -> list[Path]:
         write_atomic(place / DISTRIBUTIONS, lambda path: _save_distributions(path, posed.objects))
         if posed.cloud is not None:
             boxed: Any = [one for one in posed.objects if one.center is not None]
-            draw_from_above(place / ABOVE, posed.cloud, boxed, posed.up, posed.metric, title)
+            draw_from_above(place / ABOVE, posed.cloud, boxed, posed.up, unit_name(posed.metres_per_unit), title)
         for name, (_, rgb, camera) in zip(pictures[-len(posed.photos) :], posed.photos):
             draw_axes(place / name, rgb, camera, posed)
         write_json(place / LISTING, {**describe_poses(posed, DISTRIBUTIONS), "pictures": pictures})
@@ -174,6 +179,8 @@ def draw_axes(path: Path, rgb: UInt8[np.ndarray, "h w 3"], camera: Camera, posed
     size = round(rgb.shape[1] * zoom), round(rgb.shape[0] * zoom)
     image = Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
+    labels: list[tuple[str, Rect]] = []
+    taken: list[Rect] = []
     for one in posed.objects:
         lines = _lines(one, camera)
         if lines is None:
@@ -182,11 +189,12 @@ def draw_axes(path: Path, rgb: UInt8[np.ndarray, "h w 3"], camera: Camera, posed
         for end, (axis, tint) in zip(lines[1:] * zoom, AXES):
             if axis[1] and one.front is None:
                 continue  # it has no front
+            end = _shortened(start, end, size)
             _arrow(draw, start, end, tint)
+            taken += [_around(point) for point in np.linspace(start, end, ARROW_SAMPLES)]
         said = WAYS.get(one.pose.symmetry_order, f"{one.score:.0%}")
-        x, y = np.clip(start + [8, 6], 2, np.array(size) - [90, 16])
-        text = f"{one.label or 'object'} {said}"
-        draw.text((x, y), text, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0), font_size=15)
+        labels.append((f"{one.label or 'object'} {said}", _around(start)))
+    draw_labels(draw, labels, taken)
     write_atomic(path, lambda place: image.save(place, format="PNG"))
 
 
@@ -207,6 +215,20 @@ def _lines(one: PosedObject, camera: Camera) -> Float[np.ndarray, "3 2"] | None:
     # Without a distance the drawing is parallel.
     flat = ends @ camera.c2w[:3, :3]
     return np.concatenate([[middle], middle + 0.45 * max(x1 - x0, y1 - y0) * flat[:, :2]])
+
+
+def _shortened(start: np.ndarray, end: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The end of an arrow, drawn back along it so that its head is in the picture."""
+    along = end - start
+    low, high = np.full(2, HEAD), np.array(size) - HEAD
+    room = np.where(along > 0, high - start, low - start)
+    shares = np.divide(room, along, out=np.ones(2), where=np.abs(along) > 1e-9)
+    return start + along * float(np.clip(shares.min(), 0, 1))
+
+
+def _around(point: np.ndarray) -> Rect:
+    x, y = (float(value) for value in point)
+    return x - HEAD / 2, y - HEAD / 2, x + HEAD / 2, y + HEAD / 2
 
 
 def _arrow(draw: Any, start: np.ndarray, end: np.ndarray, tint: tuple[int, int, int]) -> None:

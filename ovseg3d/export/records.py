@@ -12,6 +12,7 @@ from jaxtyping import Float
 from ovseg3d import __version__
 from ovseg3d.export.labelled import LabelledCloud
 from ovseg3d.instances.records import Instance
+from ovseg3d.scene import describe_scale
 
 FORMAT_VERSION = 1
 
@@ -23,9 +24,7 @@ def place(cloud: LabelledCloud) -> dict[str, Any]:
         "generator": f"ovseg3d {__version__}",
         "scene": cloud.name,
         "frame": cloud.frame,
-        "metric": cloud.metres_per_unit is not None,
-        "unit": cloud.unit,
-        "metres_per_unit": cloud.metres_per_unit,
+        **describe_scale(cloud.metres_per_unit),
         "up": cloud.surface.up,
         "frame_from_input": cloud.frame_from_input,
     }

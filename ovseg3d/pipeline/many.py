@@ -3,9 +3,10 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ovseg3d.features.encode import from_anywhere
 from ovseg3d.limits import NO_TRUST, Trust
@@ -16,12 +17,12 @@ from ovseg3d.pipeline.training import Training
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.ledger import FILE, Ledger
 from ovseg3d.runs.lists import read_scenes
-from ovseg3d.runs.settings import make_config, to_plain
+from ovseg3d.runs.settings import config_of, to_plain
 
 
 def train_scenes(
     scenes: Path | str | Iterable[Path | str],
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     *,
     executor: Executor | None = None,
     output_dir: Path | str | None = None,
@@ -33,7 +34,7 @@ def train_scenes(
 
     Args:
         scenes: scenes, folders of scenes, globs or list files; see `runs.lists`.
-        config: settings of all scenes; by default the preset of this machine.
+        config: settings of all scenes, as in `train_scene`; by default the preset of this machine.
         executor: where to train, such as `Processes(2)` or `OnRay()`; by default one after another in this process.
         output_dir: folder of the run folders, OUTPUT_DIR/<scene>, and of the ledger; by default each run is
             outputs/<scene>/<timestamp>, and the ledger is in outputs.
@@ -50,7 +51,7 @@ def train_scenes(
         RunError, OutputError: the ledger cannot be read or written.
     """
     listed = read_scenes(scenes)
-    config = config or make_config()
+    config = config_of(config)
     config = replace(config, encode=from_anywhere(config.encode))
     folder = None if output_dir is None else Path(output_dir).absolute()
     settings = _hash(config)

@@ -5,7 +5,7 @@ the current step, with a checkpoint, as Ctrl-C does on the command line.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from ovseg3d.runs.fields import check_same
 from ovseg3d.runs.folder import RunFolder, create_run, is_scene, open_run, open_scene
 from ovseg3d.runs.lock import RunLock
 from ovseg3d.runs.phrases import keep_phrases, read_list
-from ovseg3d.runs.settings import make_config
+from ovseg3d.runs.settings import config_of
 from ovseg3d.runs.stages import check_needs, describe_plan, named, plan
 from ovseg3d.scene import Scene
 
@@ -40,7 +40,7 @@ STAGES: dict[str, Callable[[], Stage]] = {
 
 def train_scene(
     scene: Scene | Path | str,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     *,
     output_dir: Path | str | None = None,
     report: Report | None = None,
@@ -55,7 +55,8 @@ def train_scene(
 
     Args:
         scene: the capture, or its folder.
-        config: settings; by default those of the run to resume, or the preset of this machine.
+        config: settings, or some of them over the defaults, nested as in a file: {"train": {"steps": 500}}; by default
+            those of the run to resume, or the preset of this machine.
         output_dir: the run folder; by default outputs/<scene>/<timestamp>.
         report: receives events (see `engine.Event`): the plan, then those of "features", "set-up", "field" and
             "evaluate", and those of `learn_semantics`.
@@ -75,8 +76,9 @@ def train_scene(
         KeyboardInterrupt: after `stop` during the download of encoders; nothing has changed then.
     """
     earlier = open_run(resume, trust) if isinstance(resume, Path | str) else resume
-    if config is None:
-        config = make_config() if earlier is None else without_cache(earlier.config, trust)
+    if config is None and earlier is not None:
+        config = without_cache(earlier.config, trust)
+    config = config_of(config)
     if earlier is not None and "features" in config.stages:
         check_names(earlier, config.encode, trust)
     config = replace(config, encode=from_anywhere(config.encode))

@@ -32,7 +32,7 @@ class DetectionModel:
 
     def __init__(self, context: RunContext, labels: LabelModel) -> None:
         self._context, self._labels = context, labels
-        self._found: dict[tuple[Detector, float | None], DetectedScene] = {}
+        self._found: dict[tuple[Detector, float | None, bool], DetectedScene] = {}
 
     def detect(self, detector: Detector | None = None, metres_per_unit: float | None = None) -> DetectedScene:
         """The objects on the surface, with the head's own names: the run's instances, or what the head finds if there
@@ -53,18 +53,20 @@ class DetectionModel:
     def _unfiltered(self, detector: Detector, metres_per_unit: float | None) -> DetectedScene:
         """The same with instances of any score."""
         metres = metres_per_unit or self._context.metres
-        if (detector, metres) not in self._found:
+        stated = metres_per_unit is not None or self._context.stated_metres is not None
+        if (detector, metres, stated) not in self._found:
             semantics = self._context.semantics
             x, y, z = (float(v) for v in semantics.surface.up / np.linalg.norm(semantics.surface.up))
             known = semantics.instance if semantics.instance.any() else None
             found = detect_scene(
                 semantics.surface.cloud, detector, up=(x, y, z), metres_per_unit=metres, instance=known
             )  # fmt: skip
+            found = replace(found, is_scale_known=stated)
             if known is not None:
                 of_run = tuple(replace(one, id=int(known[one.points].max())) for one in found.detections)
                 found = replace(found, detections=of_run)
-            self._found[detector, metres] = found
-        return self._found[detector, metres]
+            self._found[detector, metres, stated] = found
+        return self._found[detector, metres, stated]
 
     def named(
         self,
@@ -76,7 +78,7 @@ class DetectionModel:
 
         Args:
             phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None:
-                those of the run; what is none of these keeps the head's own name.
+                those of the run; what is none of these has no name, or, if the run has no phrases, the head's own.
             detector, metres_per_unit: as for `detect`.
 
         Raises:
@@ -89,7 +91,7 @@ class DetectionModel:
             return found
         labels = self._labels.labels(names)
         named = [(one, _named(one, labels, names)) for one in found.detections]
-        kept = [new or old for old, new in named if new is not None or phrases is None]
+        kept = [new or replace(old, candidates=()) for old, new in named if new is not None or phrases is None]
         return replace(found, detections=tuple(kept))
 
     @cached_property

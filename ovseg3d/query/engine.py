@@ -242,7 +242,7 @@ class QueryEngine:
 
         Args:
             phrases: names to choose from, a list or a text with semicolons; what is none of them is left out. None:
-                those of the run; what is none of these keeps the head's own name.
+                those of the run; what is none of these has no name, or, if the run has no phrases, the head's own.
             detector: whose least score counts for instances, too; None: the shipped one, and instances of any score.
             metres_per_unit: None: the scene's, or `metres`.
 

@@ -75,6 +75,23 @@ def make_config(
     return from_plain(Config, merged, "the settings")
 
 
+def config_of(given: Any) -> Config:
+    """Settings as they are given in Python.
+
+    Args:
+        given: a `Config`; or some settings over the defaults, nested as in a file; or None, the defaults.
+
+    Raises:
+        ConfigError: it is something else, or `make_config` refuses it.
+    """
+    if isinstance(given, Config):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        fix = '{"train": {"steps": 500}}, or ovseg3d.runs.make_config(quality="fast")'
+        raise ConfigError(f"Settings are a Config or a mapping, not a {type(given).__name__}", fix=fix)
+    return make_config(flags=given)
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Read a settings file. Raises ConfigError: it is missing, not YAML, or not a mapping."""
     path = Path(path)

@@ -19,3 +19,5 @@ from .plot import plot_scene as plot_scene
 from .rays import Cameras as Cameras
 from .rgbd import RgbdPhoto as RgbdPhoto
 from .rgbd import read_rgbd as read_rgbd
+from .units import describe_scale as describe_scale
+from .units import unit_name as unit_name

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from ovseg3d.limits import MAX_PIXELS
 from ovseg3d.scene.cameras import Camera
+from ovseg3d.scene.units import Unit, unit_name
 
 FORMATS = ("nerfstudio", "instant-ngp", "blender", "colmap", "llff", "replica", "scannet")
 
@@ -93,9 +94,9 @@ class Scene:
     truth."""
 
     @property
-    def unit(self) -> Literal["m", "units"]:
+    def unit(self) -> Unit:
         """Unit of lengths in the input frame: "m" only if one unit is one metre."""
-        return "m" if self.metres_per_unit == 1 else "units"
+        return unit_name(self.metres_per_unit)
 
 
 @dataclass(frozen=True)

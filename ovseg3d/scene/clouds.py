@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import ConfigError, SceneError
 from ovseg3d.limits import MAX_LENGTH, MAX_POINTS, MAX_TABLE_BYTES, check_regular, first_line, read_bytes
-from ovseg3d.scene.readers.bin import read_bin
+from ovseg3d.scene.readers.bin import COLOURED_COLUMNS, read_bin
 from ovseg3d.scene.readers.pcd import read_pcd
 from ovseg3d.scene.readers.ply import read_vertices
 
@@ -52,7 +52,8 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
 
     A PLY file gives its vertices, also if it is a mesh; other meshes are sampled. An .npy array has columns x y z and,
     if there are six, colours; an .npz file has `xyz` (or points, pc), and optionally `rgb` and `normal`, or one such
-    array. Of a .pcd and a .bin file (ScanObjectNN's or KITTI's) only the positions are read.
+    array. Of a .pcd file, and of a .bin file of ScanObjectNN's or KITTI's layout, only the positions are read;
+    mmdet3d's layout (x y z r g b) has colours.
 
     Raises:
         SceneError: the file is missing, of another format, broken, or has no finite point.
@@ -65,7 +66,7 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
     elif suffix in (".npy", ".npz"):
         xyz, rgb, normal = _arrays(path)
     elif suffix in _TABLES:
-        xyz, rgb, normal = _table(path), None, None
+        (xyz, rgb), normal = _table(path), None
     elif suffix in MESHES:
         xyz, rgb, normal = _sampled(path)
     else:
@@ -75,6 +76,26 @@ def read_cloud(path: Path) -> tuple[PointCloud, int]:
         raise SceneError("The cloud has no finite point", where=path, fix="export it again")
     cloud = PointCloud(xyz.astype(np.float64), _unit(normal), _colours(rgb)).take(np.flatnonzero(finite))
     return cloud, len(xyz) - len(cloud)
+
+
+def cloud_of_array(table: Float[np.ndarray, "points columns"]) -> PointCloud:
+    """The cloud of an array with columns x y z or x y z r g b (colours of 0 to 1, or 0 to 255).
+
+    Raises:
+        ConfigError: it has other columns, or values that are not finite.
+    """
+    given: Any = table  # whatever a caller passes
+    try:
+        table = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        table = np.zeros((0, 0))
+    if table.ndim != 2 or table.shape[1] not in (3, 6) or not np.isfinite(table).all():
+        found = "x".join(map(str, getattr(given, "shape", ()))) or type(given).__name__
+        raise ConfigError(
+            f"A cloud is an array of finite numbers x y z or x y z r g b, one row for each point, not {found}",
+            fix='for a file: cloud, _ = ovseg3d.scene.read_cloud("room.ply")',
+        )
+    return PointCloud(table[:, :3], rgb=_colours(table[:, 3:]) if table.shape[1] == 6 else None)
 
 
 def _unit(normal: np.ndarray | None) -> np.ndarray | None:
@@ -115,19 +136,19 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
     return arrays["xyz"], arrays.get("rgb"), arrays.get("normal")
 
 
-def _table(path: Path) -> np.ndarray:
+def _table(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     data = read_bytes(path, what="point cloud", most=MAX_TABLE_BYTES)
     try:
         with np.errstate(all="ignore"):  # numbers that their type cannot hold
-            xyz = _TABLES[path.suffix.lower()](data)[:, :3]
-        if len(xyz) > MAX_POINTS:
-            raise ValueError(f"it holds {len(xyz)} points, more than {MAX_POINTS}: thin them out")
+            rows = _TABLES[path.suffix.lower()](data)
+        if len(rows) > MAX_POINTS:
+            raise ValueError(f"it holds {len(rows)} points, more than {MAX_POINTS}: thin them out")
     except MemoryError:
         raise
     except Exception as error:  # numpy raises whatever its parsers raised
         what = f"The points cannot be read: {first_line(error)}"
         raise SceneError(what, where=path, fix="export it again, or convert it to .ply") from error
-    return xyz
+    return rows[:, :3], rows[:, 3:] if rows.shape[1] == COLOURED_COLUMNS else None
 
 
 def _named(loaded: Any) -> dict[str, np.ndarray]:

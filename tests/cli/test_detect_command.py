@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,14 @@ def test_pictures_of_a_cloud_with_colours(cli: Cli, room_file: Path, tmp_path: P
     pictures, points = found(tmp_path / "room.npz", "--clip", "builtin"), found(tmp_path / "room.npz")
     assert [one["center"] for one in pictures] == [one["center"] for one in points]
     assert [one["candidates"] for one in pictures] != [one["candidates"] for one in points]
+
+
+def test_a_negative_axis_and_the_encoder_of_pictures(cli: Cli, room_file: Path, tmp_path: Path) -> None:
+    fallen = write_ply(tmp_path / "fallen.ply", room_cloud().xyz * [1, -1, -1])
+    for flags in (("--up", "-z"), ("--up=-z",)):
+        assert json.loads(cli("detect", *flags, fallen, "--json").stdout)["up"] == [0, 0, -1]
+    text = " ".join(cli("detect", "--help").stdout.replace("│", " ").split())
+    assert "With a point cloud that has colours: the text-image encoder" in text
 
 
 def test_pictures_need_colours_and_an_encoder(cli: Cli, room_file: Path) -> None:
@@ -227,3 +236,25 @@ def test_a_photo_with_depth(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2 and "There is no folder" in done.stderr and "builtin" in done.stderr
     done = cli(*photo, "--depth", tmp_path / "depth.png", "--intrinsics", "1,2,3")
     assert done.returncode == 2 and "--intrinsics" in done.stderr
+
+
+def test_a_view_is_named_by_the_phrases_of_its_capture(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "playroom"
+    shutil.copytree(Path(__file__).parents[2] / "scenes/playroom", folder)
+
+    def found(*flags: object) -> list[dict]:
+        done = cli("detect", folder, "--view", "70.jpg", "--json", *flags)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["detections"]
+
+    shutil.rmtree(folder / "segmentations")
+    listed = json.loads((folder / "transforms.json").read_text())
+    listed["classes"] = {"1": "sofa", "2": "television", "3": "floor"}
+    (folder / "transforms.json").write_text(json.dumps(listed))
+    names = {one["label"] for one in found()}
+    assert names == {"sofa", "television", None}, "what is none of them stays, without a name"
+    assert {one["label"] for one in found("--classes", "sofa")} == {"sofa"}
+    del listed["classes"]
+    (folder / "transforms.json").write_text(json.dumps(listed))
+    names = {one["label"] for one in found()}
+    assert "cabinet" in names and None not in names, "without phrases: the detector's own names"

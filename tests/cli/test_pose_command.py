@@ -107,7 +107,7 @@ def test_a_cloud(cli: Cli, tmp_path: Path) -> None:
 def test_a_set_of_files_replaces_the_pictures_of_the_one_before(tmp_path: Path) -> None:
     """Those that its listing names, and only files of the folder itself."""
     camera, rgb = Camera(8, 8, 8.0, 8.0, 4.0, 4.0, np.eye(4)), np.zeros((8, 8, 3), np.uint8)
-    two = PosedScene((), "camera", False, photos=(("a", rgb, camera), ("b", rgb, camera)))
+    two = PosedScene((), "camera", photos=(("a", rgb, camera), ("b", rgb, camera)))
     (tmp_path / "mine.png").write_bytes(b"mine")
     folder = tmp_path / "out"
     assert {path.name for path in save_poses(folder, two, "two")} >= {"overlay_a.png", "overlay_b.png"}

@@ -48,7 +48,7 @@ def test_detections_keep_to_one_line_each(unit: float) -> None:
         label="dining table", id=None, score=0.73, size=(0.5159 * unit, 0.52696 * unit, 0.91595 * unit),
         center=(-1.234 * unit, -2.5 * unit, 0.38 * unit), front=(0.7, -0.7, 0.0), symmetry_order=1,
     )  # fmt: skip
-    found: Any = SimpleNamespace(detections=(one, one), metric=unit == 1)
+    found: Any = SimpleNamespace(detections=(one, one), unit="m" if unit == 1 else "units")
     eye = (0.0, 0.0, 1.4 * unit)
     size = "0.52 x 0.53 x 0.92" if unit == 1 else "516 x 527 x 916"
     for width in (60, 80, 200):

@@ -498,9 +498,30 @@ def test_an_object_on_a_wide_floor_stands_out() -> None:
     assert guess.up == (0, 0, 1) and guess.warnings == () and not guess.is_flat
 
 
+def test_a_single_small_object_is_no_room(room: PointCloud) -> None:
+    mug = PointCloud(room.xyz * 0.025)  # of 10 cm
+    said = {metres: detect_scene(mug, metres_per_unit=metres).frame.warnings for metres in (None, 1.0, 40.0)}
+    assert ["ovseg3d name" in " ".join(warnings) for warnings in said.values()] == [True, True, False]
+    assert not said[40.0], "a room in another unit"
+
+
+def test_an_array_is_a_cloud(room: PointCloud) -> None:
+    plain, rgb = room.xyz[::4], np.random.default_rng(0).random(room.xyz[::4].shape, np.float32)
+    coloured = np.hstack([plain, rgb * 255])
+    for array, cloud in ((plain, PointCloud(plain)), (coloured, PointCloud(plain, rgb=rgb))):
+        found, expected = (detect_scene(points, Detector(min_score=0.1)).detections for points in (array, cloud))
+        assert expected and [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-3)
+    broken = plain.copy()
+    broken[0, 0] = np.nan
+    for wrong, found in ((plain[:, :2], f"{len(plain)}x2"), (broken, f"{len(plain)}x3")):
+        with pytest.raises(ConfigError, match=f"x y z or x y z r g b, .*not {found}") as told:
+            detect_scene(wrong)
+        assert "read_cloud" in str(told.value.fix)
+
+
 def test_a_stated_frame_needs_no_warning(room: PointCloud) -> None:
     found = detect_scene(PointCloud(room.xyz * 100), metres_per_unit=0.01)
-    assert found.frame.warnings == () and not found.metric
+    assert found.frame.warnings == () and found.unit == "units" and found.metres_per_unit == 0.01
 
 
 # Weights

@@ -33,6 +33,7 @@ from ovseg3d.instances.layout import FLOOR, NONE, WALL
 from ovseg3d.pipeline.semantics import segment
 from ovseg3d.pipeline.train import train_scene
 from ovseg3d.points.semantic_scene import FILE, load_semantics, save_semantics
+from ovseg3d.query.context import RunContext
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.layout_prior import LOG_ODDS
 from ovseg3d.render.palette import colours
@@ -392,17 +393,22 @@ def test_segment_as_a_command(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_length_is_called_m_only_where_a_unit_is_one(run: RunFolder, cli: Cli, tmp_path: Path) -> None:
-    scaled, out = Path(shutil.copytree(run.folder, tmp_path / "run")), tmp_path / "out"
+    plain, scaled = (Path(shutil.copytree(run.folder, tmp_path / name)) for name in ("plain", "scaled"))
+    out = tmp_path / "out"
     described = json.loads((scaled / "config.json").read_text())
     described["config"]["scene"]["scale"] = 0.5
     (scaled / "config.json").write_text(json.dumps(described))
-    for folder, scale, unit in ((run.folder, 1, "m"), (scaled, 0.5, "units")):
+    stated = json.loads((scaled / "scene_transform.json").read_text())
+    (scaled / "scene_transform.json").write_text(json.dumps(stated | {"metres_per_unit": 0.5}))
+    for folder, scale, unit in ((plain, 1, "m"), (scaled, 0.5, "units")):
         asked = ("query", folder, "red", "--negative", "sand", "--views", "none", "--output", out)
         instances = ("segment", folder, "--instances", "--views", "held-out", "--output", out, "--json")
         assert f" {unit} at (" in cli(*asked).stdout
-        told = [json.loads(done.stdout) for done in (cli(*asked, "--json"), cli(*instances))]
+        more = (("detect", folder, "--json"), ("eval", folder, "--json"), ("pose", folder, "--json"))
+        told = [json.loads(done.stdout) for done in (cli(*asked, "--json"), cli(*instances), *(cli(*m) for m in more))]
         for one in (*told, json.loads((out / "labels.json").read_text())):
-            assert (one["frame"], one["metric"], one["metres_per_unit"], one["unit"]) == ("input", True, scale, unit)
+            assert (one["metric"], one["metres_per_unit"], one["unit"]) == (True, scale, unit)
+            assert one.get("frame", "input") == "input"
 
 
 def test_query_tells_a_scale_that_no_capture_states(
@@ -416,6 +422,14 @@ def test_query_tells_a_scale_that_no_capture_states(
         told = json.loads(cli(*asked, "--json").stdout)
         assert told["metres_per_unit_guess"] == metres and told["metres_per_unit"] is None
         assert ("a unit is about 0.3 m" in cli(*asked).stdout) == (metres is not None)
+    monkeypatch.setattr(RunContext, "stated_metres", None)
+    monkeypatch.setattr(RunContext, "metres", 1.0)
+    told = json.loads(cli("detect", run.folder, "--json").stdout)
+    assert (told["metric"], told["unit"], told["metres_per_unit"], told["metres_per_unit_guess"]) == (
+        False, "units", None, 1.0,
+    )  # fmt: skip
+    told = json.loads(cli("detect", run.folder, "--json", "--scale", "1").stdout)
+    assert told["metric"] and told["metres_per_unit_guess"] is None
 
 
 def test_render_draws_semantics(run: RunFolder, cli: Cli, tmp_path: Path) -> None:

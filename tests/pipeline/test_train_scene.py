@@ -54,6 +54,14 @@ def test_a_run_holds_what_design_says(tiny_run: Path) -> None:
     assert sheet.width > 4 * 32 and sheet.height > 2 * 32
 
 
+def test_settings_may_be_a_mapping(tiny_scene: Path, tmp_path: Path) -> None:
+    run = train_scene(tiny_scene, small_settings(steps=2, device="cpu"), output_dir=tmp_path / "run")
+    assert run.metrics()["steps"] == 2 and run.config.train.steps == 2
+    with pytest.raises(ConfigError, match="stepz"):
+        train_scene(tiny_scene, {"train": {"stepz": 2}}, output_dir=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_restored_field_renders_what_was_measured(tiny_run: Path) -> None:
     run = load(tiny_run)
     scene = run.load_scene()

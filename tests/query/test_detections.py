@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
-from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Frame
+from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, Frame
 from ovseg3d.instances.kept_poses import save_poses
 from ovseg3d.instances.records import instances_of
 from ovseg3d.query import detections
@@ -52,8 +52,9 @@ def head(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def detect_scene(cloud: Any, detector: Any, **arguments: Any) -> DetectedScene:
         ran.append(arguments)
-        found = (detection(SOFA), replace(detection(MUG, None), score=0.1))
-        return DetectedScene(found, Frame(arguments["up"], arguments["metres_per_unit"] or 1.0, ()))
+        bear = (Candidate("bear", 0.4),)
+        found = (replace(one, candidates=bear) for one in (detection(SOFA), replace(detection(MUG, None), score=0.1)))
+        return DetectedScene(tuple(found), Frame(arguments["up"], arguments["metres_per_unit"] or 1.0, ()))
 
     monkeypatch.setattr(detections, "detect_scene", detect_scene)
     return ran
@@ -83,7 +84,10 @@ def test_what_is_none_of_the_given_names_is_left_out(
     sofa[detection(SOFA).points] = 1
     monkeypatch.setattr(engine.label_model, "labels", lambda names: sofa)
     assert [one.label for one in engine.detect(["sofa"]).detections] == ["sofa"]
-    assert len(engine.detect().detections) == 2, "of the run's own phrases nothing is left out"
+    found = engine.detect().detections
+    assert [one.label for one in found] == ["sofa", None], "nothing is left out, and the head's name is no name"
+    keep_phrases(tmp_path, ())
+    assert [one.label for one in engine.detect().detections] == ["bear", "bear"], "no phrases: the head's own names"
 
 
 def test_kept_poses_have_the_last_word_about_fronts_and_boxes(

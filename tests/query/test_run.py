@@ -23,8 +23,11 @@ def own(run: Run, tmp_path: Path) -> Run:
 
 
 def test_several_phrases_are_no_phrase(own: Run) -> None:
-    with pytest.raises(ConfigError, match="several phrases"):
+    with pytest.raises(ConfigError, match="several phrases") as told:
         own.query("red;green")
+    assert told.value.fix == 'run.query(["red", "green"])'
+    assert [one.phrase for one in own.query(["red", "green"])] == ["red", "green"]
+    assert own.query("red").phrase == "red" and own.query([]) == []
 
 
 def test_a_capture_may_have_moved(own: Run, run: Run) -> None:

@@ -126,8 +126,6 @@ def test_templates_are_averaged(run: RunFolder, cli: Cli) -> None:
 def test_doubles_and_empty_phrases(run: RunFolder, cli: Cli) -> None:
     done = cli("query", run.folder, "red", " red", "blue", "--views", "none", "--negative", "sand", "--json")
     assert [answer["phrase"] for answer in json.loads(done.stdout)["answers"]] == ["red", "blue"]
-    done = cli("query", run.folder, "red", "  ")
-    assert done.returncode == 2 and "empty" in done.stderr
     assert read_list("red; blue;;red ; ") == ("red", "blue")
     long = [f"thing number {number}" for number in range(30)]
     assert len(";".join(long)) > 400 and read_list(";".join(long)) == tuple(long), "too long for a file's name"
@@ -137,6 +135,22 @@ def test_doubles_and_empty_phrases(run: RunFolder, cli: Cli) -> None:
     engine = QueryEngine(run)
     twice = engine.ask(["red", "red"], negatives=["sand"])
     assert len(twice) == 2 and twice[0].score == twice[1].score, "from Python, an answer for each"
+
+
+def test_a_phrase_that_cannot_be_asked_leaves_the_others(run: RunFolder, cli: Cli) -> None:
+    wrong, ask = "red" * 100, ("query", run.folder, "--views", "none", "--negative", "sand")
+    done = cli(*ask, "  ", "red", wrong)
+    assert done.returncode == 0 and '"red": ' in done.stdout
+    assert '"" cannot be asked: A phrase is empty' in done.stdout and "longer than 255 bytes" in done.stdout
+    told = json.loads(cli(*ask, "  ", "red", wrong, "--json").stdout)
+    assert [one["phrase"] for one in told["answers"]] == ["red"]
+    assert [one["phrase"] for one in told["refused"]] == ["", wrong] and "shorten it" in told["refused"][1]["error"]
+    assert json.loads(cli(*ask, "red", "--json").stdout)["refused"] == []
+    done = cli(*ask, "  ", wrong)
+    assert done.returncode == 2 and not done.stdout, "nothing is answered"
+    assert "None of the 2 phrases" in done.stderr and "empty" in done.stderr and "255 bytes" in done.stderr
+    done = cli(*ask, "red", "blue", "--camera", "none.png")
+    assert done.returncode == 2 and "no view 'none.png'" in done.stderr, "no phrase is to blame"
 
 
 def test_what_is_not_meant_may_stand_before_what_is(run: RunFolder, cli: Cli) -> None:

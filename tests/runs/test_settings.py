@@ -12,7 +12,7 @@ import yaml
 from ovseg3d.errors import ConfigError
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.runs.config import FIELD_LIMITS, Config, EncodeConfig, SceneConfig, TrainConfig, presets_folder
-from ovseg3d.runs.settings import from_plain, make_config, to_plain
+from ovseg3d.runs.settings import config_of, from_plain, make_config, to_plain
 
 
 @pytest.fixture
@@ -38,6 +38,15 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_settings_from_python(presets: Path) -> None:
+    assert config_of(None) == make_config() and config_of(make_config(quality="fast")) == make_config(quality="fast")
+    assert config_of({"train": {"steps": 3}}) == make_config(flags={"train": {"steps": 3}})
+    for wrong in ("fast", [1]):
+        with pytest.raises(ConfigError, match=f"not a {type(wrong).__name__}") as told:
+            config_of(wrong)
+        assert 'make_config(quality="fast")' in str(told.value.fix)
 
 
 def test_each_layer_beats_the_one_before(presets: Path, tmp_path: Path) -> None:

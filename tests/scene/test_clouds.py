@@ -30,6 +30,23 @@ def test_formats_that_name_reads_too(name: str, tmp_path: Path) -> None:
     assert np.allclose(cloud.xyz, POINTS) and lost == 0 and cloud.rgb is None
 
 
+@pytest.mark.parametrize("shift", [0, 10])
+@pytest.mark.parametrize("white", [1, 255])
+def test_a_bin_file_with_colours(white: int, shift: int, tmp_path: Path) -> None:
+    """mmdet3d's layout of rooms; also where all coordinates are positive, as in raw scans of ScanNet."""
+    rgb, xyz = np.random.default_rng(1).integers(0, 256, (50, 3)) / (255 // white), POINTS + np.float32(shift)
+    np.column_stack([xyz, rgb]).astype(np.float32).tofile(tmp_path / "a.bin")
+    cloud, _ = read_cloud(tmp_path / "a.bin")
+    assert np.allclose(cloud.xyz, xyz) and cloud.rgb is not None and np.allclose(cloud.rgb, rgb / white)
+    assert np.allclose(read_shape(tmp_path / "a.bin").points, xyz)
+
+
+def test_a_bin_file_of_two_layouts_is_refused(tmp_path: Path) -> None:
+    np.random.default_rng(0).random((50, 6), np.float32).tofile(tmp_path / "a.bin")
+    with pytest.raises(SceneError, match="x y z intensity or x y z r g b; save them as .npy"):
+        read_cloud(tmp_path / "a.bin")
+
+
 @pytest.mark.parametrize(("name", "words"), [("a.pcd", "cut short"), ("a.bin", "neither")])
 def test_what_is_cut_short_is_said(name: str, words: str, tmp_path: Path) -> None:
     whole = write(tmp_path / name).read_bytes()

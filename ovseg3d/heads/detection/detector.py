@@ -71,8 +71,8 @@ class Detector:
             cloud: finite points, in any unit; without normals they are estimated.
             up: unit vector against gravity.
             metres_per_unit: length of the cloud's unit.
-            names: to choose from, see `given_names`; what is none of them is left out. By default those that the
-                network was trained on.
+            names: to choose from, see `given_names`; what is none of them is left out, unless `keep_unnamed`. By
+                default those that the network was trained on.
             instance: the instances of the points, if they are known, 0 for none: these are the objects then, and the
                 head says their boxes. `min_score` and `nms_iou` do not count.
             pictures: also names the objects by pictures that are rendered of them, if the cloud has colours.
@@ -88,7 +88,8 @@ class Detector:
             vectors = pictures.embed(seen.cloud, seen.found.boxes, seen.members)
             odds = odds + PICTURE_WEIGHT * pictures.log_probabilities(vectors, names.texts)
         labels = [names.candidates(row) for row in odds]
-        return _records(seen, labels, level, metres_per_unit)
+        rows = [row for row, found in enumerate(labels) if found or names.keep_unnamed]
+        return _records(seen, rows, labels, level, metres_per_unit)
 
     def segment(
         self, cloud: PointCloud, *, up: tuple[float, float, float] = (0.0, 0.0, 1.0), metres_per_unit: float = 1.0
@@ -196,15 +197,13 @@ def _level(up: np.ndarray) -> Rotation:
 
 
 def _records(
-    seen: _Seen, labels: Sequence[tuple[Candidate, ...]], level: Rotation, metres: float
+    seen: _Seen, rows: Sequence[int], labels: Sequence[tuple[Candidate, ...]], level: Rotation, metres: float
 ) -> tuple[Detection, ...]:
-    """Those with a name, by falling score."""
+    """Those in `rows`, by falling score."""
     found, back = seen.found, level.inv()
     upright = bool(level.magnitude() < 1e-6)
     detections = []
-    for row in np.argsort(-found.scores, kind="stable"):
-        if not labels[row]:
-            continue
+    for row in sorted(rows, key=lambda row: -found.scores[row]):
         box, order = found.boxes[row], int(found.symmetry[row])
         rotation = back * Rotation.from_euler("z", box[6])
         front = rotation.apply([0.0, -1.0, 0.0])

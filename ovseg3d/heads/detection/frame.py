@@ -9,6 +9,7 @@ SAMPLE = 20_000
 """Points that are looked at."""
 SCENE = (1.0, 60.0)
 """Extent of a scene in metres, shortest and longest."""
+SMALL = "This is too small for a room, and the detector knows objects in rooms: use ovseg3d name for a single object."
 ROOM = 25.0
 """Where the unit is no metre, it is the largest one in which the scene is no larger than this, metres."""
 UNITS = {1.0: "metres", 0.01: "centimetres", 0.001: "millimetres"}
@@ -32,10 +33,18 @@ class Frame:
     """Whether the cloud is one plane, line or place, so that no object can stand out from it."""
 
 
+def bounds_of(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "2 3"]:
+    """Low and high ends of a cloud along each axis, without stray points."""
+    return np.percentile(_sampled(xyz), [1, 99], axis=0)
+
+
+def _sampled(xyz: np.ndarray) -> np.ndarray:
+    return xyz[:: max(1, len(xyz) // SAMPLE)].astype(np.float64)
+
+
 def guess_frame(xyz: Float[np.ndarray, "points 3"]) -> Frame:
     """z-up metres, unless the cloud is evidently of another kind; every deviation is a warning."""
-    sample = xyz[:: max(1, len(xyz) // SAMPLE)].astype(np.float64)
-    low, high = np.percentile(sample, [1, 99], axis=0)
+    sample, (low, high) = _sampled(xyz), bounds_of(xyz)
     extent = high - low
     metres, warnings = _unit(float(extent.max()))
     thin = _thin(sample)

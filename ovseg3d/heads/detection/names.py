@@ -28,6 +28,8 @@ class Names:
     vectors: Float[np.ndarray, "names text"]
     negatives: Float[np.ndarray, "negatives text"]
     negative_labels: tuple[str, ...] = ()
+    keep_unnamed: bool = False
+    """Whether what is none of the names is kept, without a name."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.vectors) or len(self.negative_labels) != len(self.negatives):
@@ -57,10 +59,15 @@ class Names:
         return tuple(Candidate(self.labels[i], float(probability[i])) for i in best)
 
 
-def given_names(labels: Sequence[str], trained: Names) -> Names:
-    """Names of a user's list, with the trained names that mean none of them as negatives.
+def given_names(labels: Sequence[str], trained: Names, keep_unnamed: bool = False) -> Names:
+    """Names of a list, with the trained names that mean none of them as negatives.
 
     Texts are encoded by the built-in CLIP, which knows everyday words for what procedural rooms hold.
+
+    Args:
+        labels: the list.
+        trained: the names of a detector.
+        keep_unnamed: see `Names`.
 
     Raises:
         EncoderError: a name is too long.
@@ -68,4 +75,4 @@ def given_names(labels: Sequence[str], trained: Names) -> Names:
     vectors = load_clip("builtin").encode_text(list(labels)).numpy()
     apart = (trained.vectors @ vectors.T).max(1) < SYNONYM
     others = tuple(label for label, kept in zip(trained.labels, apart) if kept)
-    return Names(tuple(labels), vectors, trained.vectors[apart], others)
+    return Names(tuple(labels), vectors, trained.vectors[apart], others, keep_unnamed)

@@ -4,14 +4,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ovseg3d.heads.detection.detector import MIN_POINTS, Detector
-from ovseg3d.heads.detection.frame import Frame, guess_frame
+from ovseg3d.heads.detection.frame import SCENE, SMALL, Frame, bounds_of, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
 from ovseg3d.heads.naming import PictureNamer
-from ovseg3d.scene.clouds import PointCloud
+from ovseg3d.scene.clouds import PointCloud, cloud_of_array
+from ovseg3d.scene.units import Unit, unit_name
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,22 @@ class DetectedScene:
     frame: Frame
     coordinates: Literal["input", "camera"] = "input"
     """Whose axes these are: the input's, or those of a lone photo's camera (x right, y down, z forward)."""
+    is_scale_known: bool = True
+    """Whether `frame.metres_per_unit` is more than an estimate. That of a file of points is taken for granted."""
 
     @property
-    def metric(self) -> bool:
-        """Whether the cloud's unit is the metre."""
-        return self.frame.metres_per_unit == 1.0
+    def metres_per_unit(self) -> float | None:
+        """Length of the cloud's unit; None: only estimated."""
+        return self.frame.metres_per_unit if self.is_scale_known else None
+
+    @property
+    def unit(self) -> Unit:
+        """The name of the cloud's unit."""
+        return unit_name(self.metres_per_unit)
 
 
 def detect_scene(
-    cloud: PointCloud,
+    cloud: PointCloud | Float[np.ndarray, "points columns"],
     detector: Detector | None = None,
     *,
     up: tuple[float, float, float] | None = None,
@@ -42,15 +50,17 @@ def detect_scene(
     """Detect objects in a cloud whose up axis or unit may be unknown.
 
     Args:
-        cloud: finite points.
+        cloud: finite points; an array has columns x y z or x y z r g b (colours of 0 to 1, or 0 to 255).
         detector: by default one with the shipped weights.
         up: unit vector; None: z, or what `guess_frame` finds evident.
         metres_per_unit: None: 1, or what `guess_frame` finds evident.
         names, instance, pictures: see `Detector.detect`.
 
     Raises:
-        ConfigError: the cloud has too few points, or extends too far.
+        ConfigError: the cloud has too few points, or extends too far, or the array has other columns.
     """
+    if not isinstance(cloud, PointCloud):
+        cloud = cloud_of_array(cloud)
     guess = guess_frame(cloud.xyz)
     if instance is not None and guess.is_flat:  # objects that are known need not stand out
         guess = replace(guess, warnings=guess.warnings[:-1], is_flat=False)
@@ -63,6 +73,8 @@ def detect_scene(
     frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings, guess.is_flat)
     if frame.is_flat and len(cloud) >= MIN_POINTS:
         return DetectedScene((), frame)
+    if instance is None and np.ptp(bounds_of(cloud.xyz), axis=0).max() * frame.metres_per_unit < SCENE[0]:
+        frame = replace(frame, warnings=(*frame.warnings, SMALL))
     detector = detector or Detector()
     found = detector.detect(
         cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, pictures=pictures

@@ -1,20 +1,51 @@
-"""Points of a .bin file: ScanObjectNN's (a count, then 11 numbers for each point) or KITTI's (x, y, z, intensity)."""
+"""Points of a .bin file of float32, which has no header. The numbers tell three layouts apart: ScanObjectNN's (a count,
+then 11 numbers for each point), KITTI's (x y z intensity), and mmdet3d's of rooms (x y z r g b).
+"""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-_SCANOBJECTNN_COLUMNS, _KITTI_COLUMNS = 11, 4
+_SCANOBJECTNN_COLUMNS, _KITTI_COLUMNS, COLOURED_COLUMNS = 11, 4, 6
 
 
 def read_bin(data: bytes) -> Float[np.ndarray, "points columns"]:
-    """Rows of float32 that begin with x, y, z. Raises ValueError: another layout."""
+    """Rows of float32 that begin with x, y, z; where there are six, colours follow, of 0 to 1 or 0 to 255.
+
+    Raises:
+        ValueError: another layout, or one that is not certain.
+    """
     if len(data) % 4:
         raise ValueError("it is no table of float32")
     values = np.frombuffer(data, "<f4")
     if len(values) % _SCANOBJECTNN_COLUMNS == 1 and values[0] == len(values) // _SCANOBJECTNN_COLUMNS:
         return values[1:].reshape(-1, _SCANOBJECTNN_COLUMNS)
-    rows = values.reshape(-1, _KITTI_COLUMNS) if len(values) % _KITTI_COLUMNS == 0 else None
-    # Intensity is never negative, but what other layouts have there is.
-    if rows is None or (rows[:, 3] < 0).any():
-        raise ValueError("it is neither ScanObjectNN's nor KITTI's layout")
-    return rows
+    kitti, coloured = _kitti(values), _coloured(values)
+    if coloured is not None and kitti is not None and 0 <= values.min(initial=0) and values.max(initial=0) <= 1:
+        raise ValueError("its rows may be x y z intensity or x y z r g b; save them as .npy with three or six columns")
+    if coloured is not None:  # lengths would not all look like colours
+        return coloured
+    if kitti is None:
+        raise ValueError("it is neither ScanObjectNN's (11 columns) nor KITTI's (4) nor mmdet3d's layout (x y z r g b)")
+    return kitti
+
+
+def _kitti(values: np.ndarray) -> np.ndarray | None:
+    """Rows x y z intensity; None: another layout, since intensity is never negative and what others have there is."""
+    if len(values) % _KITTI_COLUMNS:
+        return None
+    rows = values.reshape(-1, _KITTI_COLUMNS)
+    return None if (rows[:, 3] < 0).any() else rows
+
+
+def _coloured(values: np.ndarray) -> np.ndarray | None:
+    """Rows x y z r g b; None: another layout, which has lengths where these have colours."""
+    if len(values) % COLOURED_COLUMNS:
+        return None
+    rows = values.reshape(-1, COLOURED_COLUMNS)
+    return rows if _are_colours(rows[:, 3:]).all() else None
+
+
+def _are_colours(rgb: np.ndarray) -> Bool[np.ndarray, "points 3"]:
+    if rgb.max(initial=0) <= 1:
+        return rgb >= 0
+    return (rgb >= 0) & (rgb <= 255) & (rgb == np.rint(rgb))
