@@ -40,6 +40,15 @@ def test_a_decision_needs_no_views(context: RunContext, run: RunFolder) -> None:
     np.testing.assert_array_equal(answer.point_index, asked.point_index)
 
 
+def test_a_question_is_encoded_in_one_batch(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = QueryEngine(run)
+    engine.ask(["a red cube"])  # encodes the phrases of the run and the default vocabulary, too
+    encode, batches = engine.clip.encode_text, []
+    monkeypatch.setattr(engine.clip, "encode_text", lambda texts: batches.append(list(texts)) or encode(texts))
+    (answer,) = engine.ask(["a blue cube with a lid"])
+    assert len(batches) == 1 and answer.phrase in batches[0]
+
+
 def test_an_engine_answers_from_the_semantics_that_it_is_given(context: RunContext, run: RunFolder) -> None:
     few = context.semantics.take(np.arange(0, len(context.semantics.surface), 2))
     few = replace(few, pieces=None, instance_crops=None, shapes=None)
