@@ -149,9 +149,7 @@ class OpenClipEncoder:
     def _tokenize(self, phrases: Sequence[str]) -> Int[Tensor, "phrases length"]:
         # Tokenizers keep their padding and truncation, so that one call at a time may use them.
         with self._one_at_a_time, _blamed_on_tokenizer(self._files[0].parent if self._files else None):
-            if self._length is None:
-                self._length = self._tokenizer([""]).shape[1]
-            length = self._length
+            length = self._length = self._length or int(self._tokenizer([""]).shape[1])
             # Tokenize beyond the context length: where the result differs from an empty phrase's, it is too long.
             nothing, *rows = self._tokenizer(["", *phrases], context_length=4 * length)
         for phrase, row in zip(phrases, rows):
