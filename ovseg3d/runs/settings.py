@@ -210,28 +210,35 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
             raise ConfigError(f"{name} must be a section with settings, not {value!r}", where=where)
         return from_plain(hint, value, where, prefix=f"{name}.")  # type: ignore[arg-type]
     if origin is Literal:
-        if value is False and "off" in options:  # YAML 1.1 reads a bare off as false, and on as true
-            value = "off"
-        if value is True and "on" in options:
-            value = "on"
-        if value in options:
-            return value
-        close = nearest(str(value), map(str, options))
-        fix = f"did you mean {close}?" if close else f"one of: {', '.join(map(str, options))}"
-        raise ConfigError(f"{name} cannot be {value!r}", where=where, fix=fix)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
-            value = float(value)
-        except ValueError:
-            pass
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            value = float(value)
-        except OverflowError:  # an integer with hundreds of digits
-            raise ConfigError(f"{name} is too large", where=where) from None
-    if hint is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
+        return _choice(options, value, where, name)
+    value = _number(hint, value, where, name)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     raise ConfigError(f"{name} must be {kinds.get(hint, hint)}, not {value!r}", where=where)
+
+
+def _choice(options: tuple[Any, ...], value: Any, where: str, name: str) -> Any:
+    """One of the options. Raises ConfigError."""
+    if isinstance(value, bool):  # YAML 1.1 reads a bare off as false, and on as true
+        word = "on" if value else "off"
+        value = word if word in options else value
+    if value in options:
+        return value
+    close = nearest(str(value), map(str, options))
+    fix = f"did you mean {close}?" if close else f"one of: {', '.join(map(str, options))}"
+    raise ConfigError(f"{name} cannot be {value!r}", where=where, fix=fix)
+
+
+def _number(hint: Any, value: Any, where: str, name: str) -> Any:
+    """A number as the kind that `hint` asks for, where nothing is lost; else `value`. Raises ConfigError."""
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hint is not float or isinstance(value, bool) or not isinstance(value, (int, str)):
+        return value
+    try:
+        return float(value)  # YAML 1.1 reads 1e-3 as text
+    except ValueError:
+        return value
+    except OverflowError:  # an integer with hundreds of digits
+        raise ConfigError(f"{name} is too large", where=where) from None
