@@ -98,6 +98,9 @@ def load_run(path: Path, where: "Where") -> "Run":
     return where.load(path)
 
 
+TOO_SMALL = "This is too small for a room, and the detector knows objects in rooms: use ovseg3d name for one object."
+
+
 def in_cloud(
     path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
     pictures: "Callable[[], PictureNamer] | None" = None,
@@ -115,7 +118,7 @@ def in_cloud(
     Raises:
         SceneError, ConfigError, EncoderError: the input or a flag is not usable.
     """
-    from ovseg3d.heads.detection import detect_scene
+    from ovseg3d.heads.detection import detect_scene, is_small
     from ovseg3d.heads.naming import has_colours
     from ovseg3d.scene import read_cloud
 
@@ -133,6 +136,8 @@ def in_cloud(
         names=names,
         pictures=None if pictures is None else pictures(),
     )
+    if is_small(cloud, found.frame.metres_per_unit) and not found.frame.is_flat:
+        found = replace(found, frame=replace(found.frame, warnings=(*found.frame.warnings, TOO_SMALL)))
     return Seen(cloud, found, notes=notes)
 
 

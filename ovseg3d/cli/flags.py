@@ -28,7 +28,7 @@ _TEMPLATES = (
     " The embedding of a phrase is the mean over its sentences; by default the phrase itself is encoded."
 )
 
-_UP = "The axis of the file that is up; such as -y; auto estimates it."
+_UP = "The axis of the file that is up, such as -y; auto estimates it."
 _SHAPE_CLIP = (
     "The text-image encoder, as in --clip of train. Others than builtin see shapes with their own, untuned tower unless"
     " --weights is given."

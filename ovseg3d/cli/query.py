@@ -12,6 +12,7 @@ from ovseg3d.cli.flags import Json, RunsPath, Templates, Where, WhereFlags, refu
 from ovseg3d.cli.many import Many, ManyFlags
 from ovseg3d.cli.many_runs import Output, are_many, over_runs
 from ovseg3d.errors import ConfigError, EncoderError, Ovseg3dError
+from ovseg3d.limits import shorten
 
 SHOWN = 8
 """Most instances that are printed of an answer."""
@@ -157,8 +158,10 @@ def _ask_each(engine: Any, phrases: tuple[str, ...], **criteria: Any) -> dict[st
 
     Raises:
         ConfigError, EncoderError: no phrase can be asked.
+        RunError: the encoder has other weights than the run's.
     """
     asked: dict[str, Any] = {}
+    _ = engine.clip  # an encoder that is missing is no fault of a phrase
     for phrase in phrases:
         try:
             (asked[phrase],) = engine.ask([phrase], **criteria)
@@ -168,14 +171,15 @@ def _ask_each(engine: Any, phrases: tuple[str, ...], **criteria: Any) -> dict[st
     if all(isinstance(one, Ovseg3dError) for one in asked.values()):
         if len(errors) == 1:  # such as an unknown camera
             raise next(iter(errors.values()))
-        said = "; ".join(f'"{phrase}": {error.what}' for phrase, error in asked.items())
-        raise ConfigError(f"None of the {len(asked)} phrases can be asked: {said}", fix="say what to look for")
+        said = "; ".join(f'"{shorten(phrase)}": {error.what}' for phrase, error in asked.items())
+        fixes = dict.fromkeys(error.fix for error in asked.values() if error.fix)
+        raise ConfigError(f"None of the {len(asked)} phrases can be asked: {said}", fix="; ".join(fixes) or None)
     return asked
 
 
 def _refusal(phrase: str, error: Ovseg3dError) -> str:
     fix = "" if error.fix is None else f" ({error.fix})"
-    return f'"{phrase}" cannot be asked: {error.what}{fix}.'
+    return f'"{shorten(phrase)}" cannot be asked: {error.what}{fix}.'
 
 
 def _sentence(answer: Any) -> str:

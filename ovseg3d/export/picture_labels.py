@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float
+
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
@@ -25,11 +28,13 @@ def draw_labels(draw: "ImageDraw", labels: Sequence[tuple[str, Rect]], taken: Se
     """
     width, height = draw.im.size
     places: list[Rect] = []
-    for text, named in labels:
+    covered = np.array([*taken, *[(0.0,) * 4 for _ in labels]]).reshape(-1, 4)
+    for number, (text, named) in enumerate(labels, len(taken)):
         x0, y0, x1, y1 = draw.textbbox((0, 0), text, font_size=FONT_SIZE, stroke_width=STROKE)
         size = float(x1 - x0), float(y1 - y0)
         free = [_within(corner, size, (width, height)) for corner in _corners(named, size)]
-        place = min(free, key=lambda rect: sum(_shared(rect, other) for other in (*places, *taken)))
+        place = free[int(_shared(np.array(free), covered[:number]).argmin())]
+        covered[number] = place
         places.append(place)
         draw.text(
             (place[0] - x0, place[1] - y0), text, fill=(255, 255, 255), stroke_width=STROKE, stroke_fill=(0, 0, 0),
@@ -55,8 +60,8 @@ def _within(corner: tuple[float, float], size: tuple[float, float], picture: tup
     return x, y, x + size[0], y + size[1]
 
 
-def _shared(first: Rect, second: Rect) -> float:
-    """The area that two rectangles share."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(width, 0.0) * max(height, 0.0)
+def _shared(rects: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " n"]:
+    """The area that each rectangle shares with all others."""
+    rects = rects[:, None]
+    sides = np.minimum(rects[..., 2:], others[:, 2:]) - np.maximum(rects[..., :2], others[:, :2])
+    return sides.clip(0).prod(-1).sum(-1)

@@ -21,7 +21,7 @@ from ovseg3d.field.networks import as_layers, first_parameters, perceptron
 
 HARMONICS = 16
 """Spherical harmonics up to degree 3."""
-LEAST, LARGEST = -6.0, 15.0
+MIN_LOG_DENSITY, MAX_LOG_DENSITY = -6.0, 15.0
 """Limits of log density. Space of the least has an opacity of 0.0025 per field unit, and gradients that can fill it
 again; at -10 they no longer could. At the largest, density times a length cannot overflow."""
 
@@ -82,19 +82,19 @@ class _TruncExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         log = x - 1.0
-        y = torch.exp(log.clamp(LEAST, LARGEST))
+        y = torch.exp(log.clamp(MIN_LOG_DENSITY, MAX_LOG_DENSITY))
         ctx.save_for_backward(log, y)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         log, y = ctx.saved_tensors
-        away = torch.where(grad > 0, log < LEAST, log > LARGEST)
+        away = torch.where(grad > 0, log < MIN_LOG_DENSITY, log > MAX_LOG_DENSITY)
         return (grad * y).masked_fill(away, 0.0)
 
 
 def trunc_exp(x: Tensor) -> Tensor:
-    """exp(x - 1), with x - 1 within `LEAST` and `LARGEST`. The -1 starts fields thin, so that rays reach all of them.
+    """exp(x - 1), with x - 1 within its limits. The -1 starts fields thin, so that rays reach all of them.
 
     The gradient is `grad` times the result. Beyond a limit it only leads back: Adam would carry values away that are
     there already, however small the gradient, and with them whole regions out of which none finds back.

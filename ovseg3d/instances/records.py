@@ -67,7 +67,7 @@ class InstancePoints:
 
     Args:
         surface: the points.
-        ids: instance of each, 0 for none.
+        ids: instance of each from 1, 0 for none.
     """
 
     def __init__(self, surface: Surface, ids: Integer[np.ndarray, " points"]) -> None:

@@ -82,7 +82,7 @@ def cloud_of_array(table: Float[np.ndarray, "points columns"]) -> PointCloud:
     """The cloud of an array with columns x y z or x y z r g b (colours of 0 to 1, or 0 to 255).
 
     Raises:
-        ConfigError: it has other columns, or values that are not finite.
+        ConfigError: it has other columns, no rows, or values that are no positions or colours.
     """
     given: Any = table  # whatever a caller passes
     try:
@@ -95,6 +95,10 @@ def cloud_of_array(table: Float[np.ndarray, "points columns"]) -> PointCloud:
             f"A cloud is an array of finite numbers x y z or x y z r g b, one row for each point, not {found}",
             fix='for a file: cloud, _ = ovseg3d.scene.read_cloud("room.ply")',
         )
+    if not len(table) or (np.abs(table[:, :3]) >= MAX_LENGTH).any():
+        raise ConfigError("The array has no points, or some that are too far away", fix="keep the points of the scene")
+    if (table[:, 3:] < 0).any():
+        raise ConfigError("The columns 4 to 6 of the array are no colours", fix="leave normals out: array[:, :3]")
     return PointCloud(table[:, :3], rgb=_colours(table[:, 3:]) if table.shape[1] == 6 else None)
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.cli.detect_inputs import in_cloud
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import from_wxyz, rotated_iou
 from ovseg3d.heads.detection import (
@@ -498,11 +499,20 @@ def test_an_object_on_a_wide_floor_stands_out() -> None:
     assert guess.up == (0, 0, 1) and guess.warnings == () and not guess.is_flat
 
 
-def test_a_single_small_object_is_no_room(room: PointCloud) -> None:
-    mug = PointCloud(room.xyz * 0.025)  # of 10 cm
-    said = {metres: detect_scene(mug, metres_per_unit=metres).frame.warnings for metres in (None, 1.0, 40.0)}
+def test_a_single_small_object_is_no_room(room: PointCloud, tmp_path: Path) -> None:
+    np.save(tmp_path / "mug.npy", room.xyz * 0.025)  # of 10 cm
+    detector = Detector()
+    said = {m: in_cloud(tmp_path / "mug.npy", detector, None, None, m).found.frame.warnings for m in (None, 1.0, 40.0)}
     assert ["ovseg3d name" in " ".join(warnings) for warnings in said.values()] == [True, True, False]
     assert not said[40.0], "a room in another unit"
+
+
+def test_a_guessed_unit_is_not_known(room: PointCloud) -> None:
+    detector = Detector()
+    guessed, stated = (detect_scene(PointCloud(room.xyz * 100), detector, metres_per_unit=m) for m in (None, 0.01))
+    assert guessed.metres_per_unit is None and stated.metres_per_unit == 0.01
+    assert guessed.frame.metres_per_unit == 0.01 and len(guessed.detections) == len(stated.detections)
+    assert detect_scene(room, detector).metres_per_unit == 1.0, "taken for granted"
 
 
 def test_an_array_is_a_cloud(room: PointCloud) -> None:
@@ -517,6 +527,10 @@ def test_an_array_is_a_cloud(room: PointCloud) -> None:
         with pytest.raises(ConfigError, match=f"x y z or x y z r g b, .*not {found}") as told:
             detect_scene(wrong)
         assert "read_cloud" in str(told.value.fix)
+    normals = np.hstack([plain, np.random.default_rng(0).normal(size=plain.shape)])
+    for wrong, words in ((plain[:0], "no points"), (plain * 1e12, "too far"), (normals, "no colours")):
+        with pytest.raises(ConfigError, match=words):
+            detect_scene(wrong)
 
 
 def test_a_stated_frame_needs_no_warning(room: PointCloud) -> None:

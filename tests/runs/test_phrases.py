@@ -149,6 +149,7 @@ def test_a_phrase_that_cannot_be_asked_leaves_the_others(run: RunFolder, cli: Cl
     done = cli(*ask, "  ", wrong)
     assert done.returncode == 2 and not done.stdout, "nothing is answered"
     assert "None of the 2 phrases" in done.stderr and "empty" in done.stderr and "255 bytes" in done.stderr
+    assert "shorten it" in done.stderr, "the advice for each"
     done = cli(*ask, "red", "blue", "--camera", "none.png")
     assert done.returncode == 2 and "no view 'none.png'" in done.stderr, "no phrase is to blame"
 

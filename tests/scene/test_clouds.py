@@ -42,8 +42,19 @@ def test_a_bin_file_with_colours(white: int, shift: int, tmp_path: Path) -> None
 
 
 def test_a_bin_file_of_two_layouts_is_refused(tmp_path: Path) -> None:
-    np.random.default_rng(0).random((50, 6), np.float32).tofile(tmp_path / "a.bin")
-    with pytest.raises(SceneError, match="x y z intensity or x y z r g b; save them as .npy"):
+    random = np.random.default_rng(0)
+    unit = random.random((50, 6))
+    unit[0, 0] = 1.2  # one length that is no colour
+    lattice = np.column_stack([random.integers(0, 200, (60, 3)), random.integers(0, 255, 60)])
+    for rows in (random.random((50, 6)), unit, lattice):
+        rows.astype(np.float32).tofile(tmp_path / "a.bin")
+        with pytest.raises(SceneError, match="x y z intensity or x y z r g b; save them as .npy"):
+            read_cloud(tmp_path / "a.bin")
+
+
+def test_an_empty_bin_file(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").touch()
+    with pytest.raises(SceneError, match="no points"):
         read_cloud(tmp_path / "a.bin")
 
 

@@ -11,6 +11,7 @@ from .records import Detection as Detection
 from .records import Segmentation as Segmentation
 from .scene import DetectedScene as DetectedScene
 from .scene import detect_scene as detect_scene
+from .scene import is_small as is_small
 from .weights import TrainedNetwork as TrainedNetwork
 from .weights import load_network as load_network
 from .weights import save_network as save_network

@@ -9,7 +9,6 @@ SAMPLE = 20_000
 """Points that are looked at."""
 SCENE = (1.0, 60.0)
 """Extent of a scene in metres, shortest and longest."""
-SMALL = "This is too small for a room, and the detector knows objects in rooms: use ovseg3d name for a single object."
 ROOM = 25.0
 """Where the unit is no metre, it is the largest one in which the scene is no larger than this, metres."""
 UNITS = {1.0: "metres", 0.01: "centimetres", 0.001: "millimetres"}

@@ -47,9 +47,9 @@ def predict(network: DetectionNetwork, cloud: PointCloud, passes: int) -> tuple[
         return voxels, found
     total = _tables(found)
     for other, seen in others:
-        # A bag is a voxel, its words are the points' other voxels.
-        words = Bags(other.point_voxel[voxels.points.rows], voxels.points.sizes)
-        total = [words.means(more).add_(table) for table, more in zip(total, _tables(seen))]
+        # For each voxel, the voxels of its points in the other pass.
+        others = Bags(other.point_voxel[voxels.points.rows], voxels.points.sizes)
+        total = [others.means(more).add_(table) for table, more in zip(total, _tables(seen))]
     few, hidden = (table.div_(passes) for table in total)
     return voxels, _from_tables(few, hidden, found)
 

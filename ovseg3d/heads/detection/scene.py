@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.heads.detection.detector import MIN_POINTS, Detector
-from ovseg3d.heads.detection.frame import SCENE, SMALL, Frame, bounds_of, guess_frame
+from ovseg3d.heads.detection.frame import SCENE, Frame, bounds_of, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
 from ovseg3d.heads.naming import PictureNamer
@@ -24,7 +24,7 @@ class DetectedScene:
     coordinates: Literal["input", "camera"] = "input"
     """Whose axes these are: the input's, or those of a lone photo's camera (x right, y down, z forward)."""
     is_scale_known: bool = True
-    """Whether `frame.metres_per_unit` is more than an estimate. That of a file of points is taken for granted."""
+    """Whether `frame.metres_per_unit` is more than an estimate: stated, or one metre, which is taken for granted."""
 
     @property
     def metres_per_unit(self) -> float | None:
@@ -71,12 +71,16 @@ def detect_scene(
         if not (up is not None and "--up" in text) and not (metres_per_unit is not None and "--scale" in text)
     )
     frame = Frame(up or guess.up, metres_per_unit or guess.metres_per_unit, warnings, guess.is_flat)
+    is_known = metres_per_unit is not None or guess.metres_per_unit == 1.0
     if frame.is_flat and len(cloud) >= MIN_POINTS:
-        return DetectedScene((), frame)
-    if instance is None and np.ptp(bounds_of(cloud.xyz), axis=0).max() * frame.metres_per_unit < SCENE[0]:
-        frame = replace(frame, warnings=(*frame.warnings, SMALL))
+        return DetectedScene((), frame, is_scale_known=is_known)
     detector = detector or Detector()
     found = detector.detect(
         cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, pictures=pictures
     )
-    return DetectedScene(found, frame)
+    return DetectedScene(found, frame, is_scale_known=is_known)
+
+
+def is_small(cloud: PointCloud, metres_per_unit: float) -> bool:
+    """Whether a cloud is smaller than any room: it may be a single object."""
+    return bool(np.ptp(bounds_of(cloud.xyz), axis=0).max() * metres_per_unit < SCENE[0])

@@ -16,13 +16,15 @@ def read_bin(data: bytes) -> Float[np.ndarray, "points columns"]:
     """
     if len(data) % 4:
         raise ValueError("it is no table of float32")
+    if not data:
+        raise ValueError("it holds no points")
     values = np.frombuffer(data, "<f4")
     if len(values) % _SCANOBJECTNN_COLUMNS == 1 and values[0] == len(values) // _SCANOBJECTNN_COLUMNS:
         return values[1:].reshape(-1, _SCANOBJECTNN_COLUMNS)
     kitti, coloured = _kitti(values), _coloured(values)
-    if coloured is not None and kitti is not None and 0 <= values.min(initial=0) and values.max(initial=0) <= 1:
+    if coloured is not None and kitti is not None and np.mean(_are_colours(coloured[:, :3], coloured[:, 3:])) > 0.5:
         raise ValueError("its rows may be x y z intensity or x y z r g b; save them as .npy with three or six columns")
-    if coloured is not None:  # lengths would not all look like colours
+    if coloured is not None:  # lengths would not all look like colours, and half of these do not
         return coloured
     if kitti is None:
         raise ValueError("it is neither ScanObjectNN's (11 columns) nor KITTI's (4) nor mmdet3d's layout (x y z r g b)")
@@ -42,10 +44,11 @@ def _coloured(values: np.ndarray) -> np.ndarray | None:
     if len(values) % COLOURED_COLUMNS:
         return None
     rows = values.reshape(-1, COLOURED_COLUMNS)
-    return rows if _are_colours(rows[:, 3:]).all() else None
+    return rows if _are_colours(rows[:, 3:], rows[:, 3:]).all() else None
 
 
-def _are_colours(rgb: np.ndarray) -> Bool[np.ndarray, "points 3"]:
+def _are_colours(values: np.ndarray, rgb: np.ndarray) -> Bool[np.ndarray, " points"]:
+    """Rows of `values` that could be colours of the kind that `rgb` has."""
     if rgb.max(initial=0) <= 1:
-        return rgb >= 0
-    return (rgb >= 0) & (rgb <= 255) & (rgb == np.rint(rgb))
+        return np.all((values >= 0) & (values <= 1), axis=1)
+    return np.all((values >= 0) & (values <= 255) & (values == np.rint(values)), axis=1)
