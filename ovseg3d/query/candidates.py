@@ -51,7 +51,7 @@ class Candidates:
     def _with_joined(self) -> "Candidates":
         """The same and joined objects, with the position of a point of their first piece."""
         scene, parents, crops = self.scene, self.scene.parents, self.scene.instance_crops
-        if parents is None or crops is None or scene.sized is not None:
+        if parents is None or crops is None or scene.pieces is None or scene.sized is not None:
             return self
         count, pieces = len(scene.vectors), np.flatnonzero(scene.piece)
         first = dict(zip(scene.piece[pieces].tolist(), pieces.tolist()))
@@ -69,7 +69,7 @@ class Candidates:
 
     def nearer(self, cosines: Float[np.ndarray, "candidates texts"]) -> Float[np.ndarray, "candidates texts"]:
         """How much nearer each candidate is to each text than the mean of the others; alone, than a cosine of 0. Joined
-        objects are not among these others: they are seen in the others' crops."""
+        objects are not among these others, which they hold."""
         plain = len(cosines) - self.joined
         apart = (np.arange(len(cosines)) < plain)[:, None]
         return cosines - (cosines[:plain].sum(0) - apart * cosines) / np.maximum(plain - apart, 1)
@@ -77,7 +77,7 @@ class Candidates:
     def wholes(self, values: Float[np.ndarray, " candidates"], threshold: float) -> Int[np.ndarray, " points"]:
         """The number of the largest joined object around each point whose value reaches a threshold; 0: none."""
         plain, whole = len(values) - self.joined, np.zeros(len(values) + 1, np.int64)  # the last row is that of none
-        for row in np.flatnonzero(np.arange(len(self.around)))[::-1]:
+        for row in range(len(self.around) - 1, -1, -1):
             own = self.scene.piece[row] if row >= plain and values[row] >= threshold else 0
             whole[row] = whole[self.around[row]] or own
         return whole[self.of_point]
