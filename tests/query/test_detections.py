@@ -13,7 +13,6 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, Frame
 from ovseg3d.instances.kept_poses import save_poses
-from ovseg3d.instances.records import instances_of
 from ovseg3d.query import detections
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
