@@ -10,6 +10,8 @@ Shape and colour are used first: they are known per point, while features are bl
    left of it are rejected fragments.
 4. Where a segmenter's masks are known, instances are those that the photos agree on instead (see `consensus`). If the
    photos agree on nothing, the nodes stay.
+5. Nodes above instances and fragments that are likelier one than two are kept as joined objects (see `joined`). Without
+   the head's votes costs are less certain: then those that hold at most half of the points are.
 
 Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
 frame. Instances are named by `records.instances_of`, not here.
@@ -25,6 +27,7 @@ from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
 from ovseg3d.instances.consensus import MOST, Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
+from ovseg3d.instances.joined import join
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
 from ovseg3d.instances.proposals import VOTE_COLUMNS, Proposals
 from ovseg3d.instances.selection import SelectionConfig, node_features
@@ -65,6 +68,8 @@ class Instances:
     """Number of rejected fragments."""
     quality: Float[np.ndarray, " instances"] | None = None
     """Quality that was expected of each instance (see `selection`), in the order of their numbers; None: not known."""
+    parents: Int[np.ndarray, " numbers"] | None = None
+    """Of instances, rejected fragments and joined objects, see `joined`; None: there are no joined objects."""
 
     @property
     def count(self) -> int:
@@ -118,6 +123,12 @@ def find_instances(
     quality = np.zeros(found.count + 1)
     quality[found.instance] = np.append(0.0, config.selection.quality(told)[chosen])[group]
     found = replace(found, quality=quality[1:])
+    pieces = np.zeros(found.ids.max(initial=0) + 1, np.int64)
+    nodes = np.concatenate([chosen, left_over])
+    pieces[found.ids] = np.append(0, nodes)[points_of(nodes)]
+    points = tree.sums(made.weight[inside, None])[:, 0]
+    whole = 2 * points <= points[tree.parent < 0].sum() if proposals is None else tree.cost < EVEN_COST
+    found = replace(found, parents=join(tree, pieces[1:], whole))
     if not masks:
         return found
     agreed = find_mask_instances(len(surface), visibilities, masks, config.least)

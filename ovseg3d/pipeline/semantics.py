@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.engine import Event, Report, ignore
@@ -26,6 +27,7 @@ from ovseg3d.field.surface import Surface, SurfaceConfig, Visibility, between, e
 from ovseg3d.heads.detection import Detector, Segmentation
 from ovseg3d.instances.crops import CropConfig, add_instance_crops, choose_poses, encode_instance_crops
 from ovseg3d.instances.grouping import InstanceConfig, Instances, find_instances
+from ovseg3d.instances.joined import joined_levels
 from ovseg3d.instances.layout import StructureConfig
 from ovseg3d.instances.proposals import Proposals
 from ovseg3d.instances.superpoints import Superpoints
@@ -83,7 +85,7 @@ class _Known:
     vectors: Float[np.ndarray, "points kept"]
     """Vectors of the surface points, in the basis."""
     instance_crops: np.ndarray | None = None
-    """Embeddings of instances and rejected fragments, in the basis; None without crops."""
+    """Embeddings of instances, rejected fragments and joined objects, in the basis; None without crops."""
 
 
 def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | None:
@@ -143,8 +145,9 @@ def learn_semantics(context: Context, renderer: Renderer) -> SemanticScene | Non
     pieces, planes = instances.ids.astype(np.int32), instances.layout.astype(np.int8)
     learnt = SemanticScene(
         surface, basis, known.vectors, lifted.agreement, instances.instance.astype(np.int32), encoder, found.sized,
-        planes, pieces, known.instance_crops, None if segmentation is None else segmentation.describe(pieces)[1:],
-        grouped.metres_per_unit,
+        planes, pieces, known.instance_crops,
+        None if segmentation is None else _added([segmentation.describe(ids)[1:] for ids in _levels(instances)]),
+        grouped.metres_per_unit, None if instances.parents is None else instances.parents.astype(np.int32),
     )  # fmt: skip
     path = save_semantics(run.folder, learnt)
     shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # only now, since a run stopped before continues from it
@@ -323,6 +326,20 @@ def _group_points(
     return _Grouped(instances, segmentation, metres)
 
 
+def _levels(instances: Instances) -> list[Int[np.ndarray, " points"]]:
+    """The piece of each point, then its joined object at each height; 0 for none. A number is in one of them only."""
+    parents = np.zeros(0, np.int64) if instances.parents is None else instances.parents
+    return [instances.ids, *joined_levels(instances.ids, parents)] if len(parents) else [instances.ids]
+
+
+def _added(parts: Sequence[Float[np.ndarray, "_ dim"]]) -> Float[np.ndarray, "numbers dim"]:
+    """The sum of tables, of which all but the longest lack rows at their end."""
+    total = np.zeros((max(map(len, parts)), parts[0].shape[1]), np.float32)
+    for part in parts:
+        total[: len(part)] += part
+    return total
+
+
 class _Stopped(Exception):
     """Ends the instance crops after `stop`."""
 
@@ -330,10 +347,10 @@ class _Stopped(Exception):
 def _embed_instances(
     context: Context, features: SceneFeatures, clip: TextImageEncoder, seen: _Seen, known: _Known
 ) -> _Known:
-    """Add embeddings of instances and rejected fragments, from their crops. Returns `known` unchanged if the encoder's
-    weights are missing, or after `stop`."""
+    """Add embeddings of instances, rejected fragments and joined objects, from their crops. Returns `known` unchanged
+    if the encoder's weights are missing, or after `stop`."""
     config, report, stop = context.config, context.report, context.stop
-    ids, asked = known.instances.ids, config.semantics.instance_crops
+    levels, asked = _levels(known.instances), config.semantics.instance_crops
     settings = CropConfig() if asked is None else CropConfig(views=asked)
     report(Event("start", INSTANCE_CROPS, 0, 1, message="encoding instance crops"))
 
@@ -344,24 +361,29 @@ def _embed_instances(
 
     try:
         if asked is None and context.device == "cpu":
-            settings = settings.affordable(int(ids.max(initial=0)), clip.preprocess.size, CPU_PIXELS)
+            count = max(int(ids.max(initial=0)) for ids in levels)
+            settings = settings.affordable(count, clip.preprocess.size, CPU_PIXELS)
             if settings.views < CropConfig.views:
                 few = f"Each instance is cropped from {settings.views} photos; {CropConfig.views} would take long"
                 context.log(INSTANCE_CROPS, f"{few} on a CPU (--instance-crops {CropConfig.views})")
-        poses = choose_poses(ids, seen.visibilities, settings)
+        poses = [choose_poses(ids, seen.visibilities, settings) for ids in levels]
+        crops = sum(map(len, poses)) * settings.count
         frames = [seen.scene.frames[view] for view in seen.scene.train]
         photo = lambda view: read_photo(frames[view], features.settings)  # noqa: E731
-        found = encode_instance_crops(poses, ids, seen.visibilities, photo, clip, settings, tick)
+        parts: list[np.ndarray] = []
+        for ids, own, before in zip(levels, poses, accumulate(map(len, poses), initial=0)):
+            ticked = lambda done, _, before=before: tick(before * settings.count + done, crops)  # noqa: E731
+            parts.append(encode_instance_crops(own, ids, seen.visibilities, photo, clip, settings, ticked))
     except EncoderError as error:  # the photos' features came from the cache
         context.log(INSTANCE_CROPS, f"Instance crops are skipped: {error.what}")
         return known
     except _Stopped:
         report(Event("interrupted", INSTANCE_CROPS, 0, 1))
         return known
-    crops = len(poses) * settings.count
+    found = _added(parts)
     report(Event("done", INSTANCE_CROPS, crops, crops, 1.0))
     basis, vectors = add_instance_crops(
-        known.basis, known.vectors, ids, found, known.instances.layout, settings, seed=config.train.seed
+        known.basis, known.vectors, levels[0], found, known.instances.layout, settings, seed=config.train.seed
     )
     return _Known(known.instances, basis, vectors, normalise(basis.reduce(found)))
 

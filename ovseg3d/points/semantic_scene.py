@@ -1,7 +1,7 @@
 """The semantics of a run: surface points with features, in one file, and their projection into images.
 
     semantics.safetensors    xyz, normal, rgb, confidence, cell; vectors (coefficients), agreement, instance; axes
-                             optional: plane (layout), pieces, instance_crops, shapes
+                             optional: plane (layout), pieces, instance_crops, shapes, parents
                              header: the encoder's id, weight hash and logit scale; up, metric, metres_per_unit
 
 Vectors are stored as float16. After the method LERF features depend on a size: the file holds `sized.*` instead of the
@@ -37,7 +37,9 @@ _STORED = {
     "xyz": np.float32, "normal": np.float16, "rgb": np.uint8, "confidence": np.float16, "cell": np.float32,
     "vectors": np.float16, "agreement": np.float16, "instance": np.int32, "axes": np.float32,
 }  # fmt: skip
-_MAYBE = {"plane": np.int8, "pieces": np.int32, "instance_crops": np.float16, "shapes": np.float16}
+_MAYBE = {
+    "plane": np.int8, "pieces": np.int32, "instance_crops": np.float16, "shapes": np.float16, "parents": np.int32,
+}  # fmt: skip
 NEAREST = 4
 """Number of surface points whose features a pixel blends."""
 
@@ -73,18 +75,26 @@ class SemanticScene:
     pieces: Int[np.ndarray, " points"] | None = None
     """`instance`, with rejected fragments (`instances.selection`) numbered after the instances; None: not computed."""
     instance_crops: Float[np.ndarray, "pieces kept"] | None = None
-    """Coefficients of the embeddings of instances and rejected fragments (see `instances.crops`), unit length or zero,
-    in the order of their numbers; None: not computed, or not kept."""
+    """Coefficients of the embeddings of instances, rejected fragments and joined objects (see `instances.crops`), unit
+    length or zero, in the order of their numbers; None: not computed, or not kept."""
     shapes: Float[np.ndarray, "pieces text"] | None = None
     """What the detection head says of their shapes, in the same order: unit vectors, or zero, of the built-in CLIP's
     joint space, whatever the run's encoder; None: not computed."""
     metres_per_unit: float | None = None
     """Stated by the capture, or estimated from the height of its cameras above the floor; None: not known."""
+    parents: Int[np.ndarray, " numbers"] | None = None
+    """The joined object around each instance, rejected fragment and joined object (see `instances.joined`); 0: none;
+    None: not computed."""
 
     @property
     def piece(self) -> Int[np.ndarray, " points"]:
         """Instance, or else rejected fragment, of each point; 0: none."""
         return self.instance if self.pieces is None else self.pieces
+
+    @property
+    def numbers(self) -> int:
+        """The greatest number of an instance, rejected fragment or joined object."""
+        return max(int(self.piece.max(initial=0)), 0 if self.parents is None else len(self.parents))
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "SemanticScene":
         """The points with these indices."""
@@ -193,6 +203,8 @@ def save_semantics(folder: Path, scene: SemanticScene) -> Path:
         arrays["instance_crops"] = np.ascontiguousarray(scene.instance_crops, dtype=np.float16)
     if scene.shapes is not None:
         arrays["shapes"] = np.ascontiguousarray(scene.shapes, dtype=np.float16)
+    if scene.parents is not None:
+        arrays["parents"] = scene.parents.astype(np.int32)
     if scene.sized is not None:
         del arrays["vectors"]
         arrays |= scene.sized.arrays()
@@ -243,7 +255,7 @@ def load_semantics(folder: Path) -> SemanticScene:
         return SemanticScene(
             surface, Basis(found["axes"], float(facts["left_out"])), vectors,
             found["agreement"].astype(np.float32), found["instance"], _facts(**facts["encoder"]), sized, plane,
-            pieces, instance_crops, shapes, _scale(facts.get("metres_per_unit")),
+            pieces, instance_crops, shapes, _scale(facts.get("metres_per_unit")), found.get("parents"),
         )  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise RunError(f"The run's semantics cannot be read ({error})", where=path, fix=again) from error
@@ -277,6 +289,8 @@ def _check(found: dict[str, np.ndarray]) -> None:
         raise ValueError("there are no points")
     if "instance_crops" in found:
         shapes["instance_crops"] = (len(found["instance_crops"]), kept)
+    if "parents" in found:
+        shapes["parents"] = (len(found["parents"]),)
     if "shapes" in found:
         shapes["shapes"] = (len(found["shapes"]), found["shapes"].shape[-1])
     maybe = {name: dtype for name, dtype in _MAYBE.items() if name in found}
@@ -288,7 +302,7 @@ def _check(found: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{name!r} is of shape {array.shape}, not {shapes[name]}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name!r} has a number that is not finite")
-        if array.dtype.kind == "i" and array.min() < 0:
+        if array.dtype.kind == "i" and array.min(initial=0) < 0:
             raise ValueError(f"{name!r} has a negative number")
     instance = found["instance"]
     piece = found.get("pieces", instance)
@@ -296,6 +310,13 @@ def _check(found: dict[str, np.ndarray]) -> None:
         raise ValueError("'pieces' are not those of 'instance'")
     if piece.max() > points:  # arrays are made as long as the largest number
         raise ValueError(f"{points} points cannot be of {piece.max()} instances")
+    numbers, parents = int(piece.max()), found.get("parents")
+    if parents is not None:
+        around = parents > 0
+        number = np.maximum(np.arange(1, len(parents) + 1), numbers)
+        if len(parents) < numbers or (parents[around] <= number[around]).any() or parents.max(initial=0) > len(parents):
+            raise ValueError("'parents' do not follow their children")
+        numbers = len(parents)
     for name in ("instance_crops", "shapes"):
-        if name in found and len(found[name]) != piece.max():
-            raise ValueError(f"{len(found[name])} {name!r} are not those of {piece.max()} instances and fragments")
+        if name in found and len(found[name]) != numbers:
+            raise ValueError(f"{len(found[name])} {name!r} are not those of {numbers} instances and fragments")

@@ -103,7 +103,8 @@ class Answer:
     relevancy: Float[np.ndarray, " surface"]
     """Of all surface points, also of an absent phrase: that of the point's candidate."""
     instances: tuple[Instance, ...] = ()
-    """Instances of which most points are above the threshold, best first."""
+    """Instances of which most points are above the threshold, best first; a joined object that is meant (see
+    `instances.joined`) stands for what it holds, and its id follows those of instances and rejected fragments."""
     calibrated_by: CalibratedBy | None = None
     """None: not calibrated."""
     relation: Relation | None = None

@@ -10,8 +10,9 @@ probability then.
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.query.answer import Answer, CalibratedBy, Criteria, Verdict
 from ovseg3d.query.calibration import Calibration, calibration_of
 from ovseg3d.query.kept_calibration import KeptCalibration, load_calibration
@@ -73,12 +74,13 @@ class Decision:
         self._similarity.others(criteria.canonical, criteria.negatives)  # there is something to compare with
         seen = self.decide(phrase, criteria)
         present = seen.score >= threshold
+        wholes = self.scene.candidates.wholes(seen.relevancy, threshold)
         found = self.scene.candidates.at_points(seen.relevancy)
         chosen = np.flatnonzero(found >= threshold)
         chosen = chosen[np.argsort(-found[chosen], kind="stable")]
         usual = criteria.usual and self._similarity.texts.templates == ("{}",)
         source = self._calibration[1] if usual else None
-        meant = self._similarity.context.instances.meant(phrase, found, threshold, eye) if present else ()
+        meant = self._instances(wholes).meant(phrase, found, threshold, eye) if present else ()
         return Answer(
             phrase=phrase,
             present=present,
@@ -94,3 +96,10 @@ class Decision:
             relevancy=found,
             instances=self._similarity.context.posed(meant),
         )
+
+    def _instances(self, wholes: Int[np.ndarray, " points"]) -> InstancePoints:
+        """The run's instances; where joined objects are meant, these instead of what they hold."""
+        context = self._similarity.context
+        if not wholes.any():
+            return context.instances
+        return InstancePoints(context.semantics.surface, np.where(wholes > 0, wholes, context.semantics.instance))

@@ -53,9 +53,9 @@ class ShapePrior:
             phrases: the names.
 
         Returns:
-            One row for each instance or rejected fragment, by its number; row 0 (none) is zero.
+            One row for each instance, rejected fragment or joined object, by its number; row 0 (none) is zero.
         """
-        odds = np.zeros((int(self._semantics.piece.max(initial=0)) + 1, len(phrases)))
+        odds = np.zeros((self._semantics.numbers + 1, len(phrases)))
         if not len(self._shapes) or self._semantics.sized is not None:
             return odds
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._columns and not plane_of(phrase)]

@@ -61,6 +61,11 @@ def without_fragments(scene: SemanticScene) -> Candidates:
     return _all_candidates(replace(scene, pieces=None))
 
 
+def without_joined(scene: SemanticScene) -> Candidates:
+    """The candidates of a scene without joined objects."""
+    return _all_candidates(replace(scene, parents=None))
+
+
 _SUPERPOINTS, _PIPELINE, _QUERY = "ovseg3d.instances.superpoints", "ovseg3d.pipeline.semantics", "ovseg3d.query"
 INSTANCES: dict[str, dict[str, Any]] = {
     "agreement of photos": {f"{_PIPELINE}.LiftConfig": partial(LiftConfig, rounds=0)},
@@ -77,6 +82,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "local centring": {f"{_QUERY}.candidates.Candidates.nearer": lambda _self, cosines: cosines},
     "instance crops of candidates": {f"{_QUERY}.scene_decision.Candidates.of": without_crops},
     "rejected fragments": {f"{_QUERY}.scene_decision.Candidates.of": without_fragments},
+    "joined objects": {f"{_QUERY}.scene_decision.Candidates.of": without_joined},
     "default vocabulary": {f"{_QUERY}.vocabulary.Vocabulary.default_vocabulary": lambda *_: ()},
     "near synonyms": {f"{_QUERY}.default_vocabulary.SYNONYM_COSINE": 2.0},
     "half of the best log odds": {f"{_QUERY}.scene_decision.relevancies": expit},

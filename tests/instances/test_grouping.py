@@ -22,6 +22,7 @@ from ovseg3d.instances.grouping import (
     find_instances,
     grow,
 )
+from ovseg3d.instances.joined import joined_levels
 from ovseg3d.instances.layout import StructureConfig, room_planes
 from ovseg3d.instances.records import InstancePoints, fit_box, instances_of
 from ovseg3d.instances.superpoints import find_superpoints
@@ -64,6 +65,24 @@ def test_two_boxes_of_one_kind_on_a_floor_are_two_things_and_the_floor_is_none()
     assert min(ious(found, room.instances).values()) > 0.95
     assert ((found.layout == FLOOR) == (room.instances == 0)).mean() > 0.98
     assert (found.ids[room.instances == 0] == 0).mean() > 0.98
+
+
+def test_parts_that_look_different_are_pieces_of_a_joined_object() -> None:
+    room = floor().box((-0.4, 0, 0), (0.8, 0.8, 0.3), 1, 1).box((0.4, 0, 0), (0.8, 0.8, 0.3), 2, 2)
+    room.without((-0.05, -0.39, 0.01), (0.05, 0.39, 0.29)).box((1.5, 1.5, 0), (0.9, 0.9, 1.0), 3, 1)
+    surface, features = room.surface(), room.features(0.0)
+    found = find_in(surface, [features])
+    assert found.count == 3 and min(ious(found, room.instances).values()) > 0.9 and found.parents is not None
+    (level,) = joined_levels(found.ids, found.parents)
+    slab = np.isin(found.ids, np.unique(found.ids[np.isin(room.instances, (1, 2))])) & (found.ids > 0)
+    np.testing.assert_array_equal(level, np.where(slab, len(found.parents), 0))
+    assert found.parents[-1] == 0, "more than half of the points is the scene, not an object"
+
+
+def test_joined_objects_of_one_height_are_disjoint() -> None:
+    parents = np.array([6, 6, 7, 8, 8, 7, 0, 0])  # pieces 1 to 5; 6 holds 1 and 2, 7 holds 6 and 3, 8 holds 4 and 5
+    levels = [level.tolist() for level in joined_levels(np.arange(6), parents)]
+    assert levels == [[0, 6, 6, 0, 8, 8], [0, 7, 7, 7, 0, 0]]
 
 
 def test_the_largest_thing_is_the_first() -> None:

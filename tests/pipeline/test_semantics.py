@@ -246,7 +246,7 @@ def test_shapes_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_rejected_fragments_and_instance_crops_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:
-    known = replace(load_semantics(run.folder), shapes=None)
+    known = replace(load_semantics(run.folder), shapes=None, parents=None)
     count = int(known.instance.max())
     pieces = np.where((known.instance == 0) & (np.arange(len(known.instance)) % 5 == 0), count + 1, known.instance)
     faces = np.eye(count + 1, known.vectors.shape[1], dtype=np.float32)
@@ -266,6 +266,19 @@ def test_rejected_fragments_and_instance_crops_are_saved_and_checked(run: RunFol
     ):  # fmt: skip
         save_semantics(tmp_path, replace(known, **{"pieces": pieces, "instance_crops": faces} | {name: wrong}))
         with pytest.raises(RunError, match=f"'{name}' .*{words}"):
+            load_semantics(tmp_path)
+
+
+def test_parents_are_saved_and_checked(run: RunFolder, tmp_path: Path) -> None:
+    known = load_semantics(run.folder)
+    count = int(known.piece.max())
+    whole = replace(known, shapes=None, instance_crops=np.eye(count + 1, known.vectors.shape[1], dtype=np.float32))
+    parents = np.append(np.full(count, count + 1), 0).astype(np.int32)
+    save_semantics(tmp_path, replace(whole, parents=parents))
+    np.testing.assert_array_equal(load_semantics(tmp_path).parents, parents)
+    for wrong in (parents[: count - 1], np.append(parents[:-1], count + 1), np.append(1, parents[1:]), parents + 1):
+        save_semantics(tmp_path, replace(whole, parents=wrong))
+        with pytest.raises(RunError, match="'parents' do not follow"):
             load_semantics(tmp_path)
 
 

@@ -56,6 +56,23 @@ def test_an_engine_answers_from_the_semantics_that_it_is_given(context: RunConte
     assert len(answer.relevancy) == len(few.surface) < len(context.semantics.surface)
 
 
+def test_an_object_of_several_pieces_is_one_instance_of_the_answer(context: RunContext, run: RunFolder) -> None:
+    """Halves of a box are fragments that look like nothing; together they look like what is asked."""
+    known = context.semantics
+    pieces = np.where(np.arange(len(known.instance)) % 2, 2, 1).astype(np.int32)
+    named = QueryEngine(run).encode(["red", "sand"])
+    crops = known.basis.reduce(np.stack([named[1], named[1], named[0]]))
+    halves = replace(
+        known, instance=np.zeros_like(pieces), pieces=pieces, plane=None, shapes=None, instance_crops=crops,
+        parents=np.array([3, 3, 0], np.int32),
+    )  # fmt: skip
+    (answer,) = QueryEngine(run, semantics=halves).ask(["red"], negatives=["sand"])
+    assert answer.present and len(answer.point_index) == len(pieces)
+    assert [(one.id, one.n_points) for one in answer.instances] == [(3, len(pieces))]
+    (apart,) = QueryEngine(run, semantics=replace(halves, parents=None)).ask(["red"], negatives=["sand"])
+    assert not apart.present and not apart.instances
+
+
 def test_the_newest_views_are_kept(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view_cache, "MAX_DEPTH_IMAGES", 2)
     views, rendered = ViewCache(context, "cpu", "auto"), []

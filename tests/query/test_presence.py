@@ -86,6 +86,28 @@ def test_an_instance_that_has_crops_has_their_embedding() -> None:
     np.testing.assert_array_equal(unseen[:2], [crops[0], before[1]])
 
 
+def test_a_point_counts_with_the_likeliest_object_that_holds_it() -> None:
+    """Pieces 1 to 3; object 4 joins 1 and 2, object 5 joins 4 and 3."""
+    random = np.random.default_rng(0)
+    vectors, crops = random.normal(size=(len(GRID), 3)), np.float32(normalise(random.normal(size=(5, 3))))
+    pieces = np.minimum(GRID[:, 0] // 10, 3).astype(np.int32)
+    scene = replace(seen(vectors, np.where(pieces == 1, 1, 0), np.full(len(GRID), FLOOR)), pieces=pieces)
+    scene = replace(scene, instance_crops=crops, parents=np.array([4, 4, 5, 5, 0], np.int32))
+    found = Candidates.of(scene)
+    assert found.scene.piece.tolist() == [1, 2, 3, 0, 4, 5], "joined objects follow the planes"
+    np.testing.assert_array_equal(found.scene.vectors[[0, 1, 2, 4, 5]], crops)
+    np.testing.assert_allclose(
+        found.nearer(np.float64([[1], [2], [3], [6], [4], [5]]))[:, 0], [-8 / 3, -4 / 3, 0, 4, 1, 2]
+    )
+    values = np.array([0.1, 0.7, 0.2, 0.4, 0.6, 0.3])
+    np.testing.assert_array_equal(found.at_points(values), np.array([0.4, 0.6, 0.7, 0.3])[pieces])
+    np.testing.assert_array_equal(found.wholes(values, 0.5), np.array([0, 4, 4, 0])[pieces])
+    np.testing.assert_array_equal(found.wholes(values, 0.3), np.array([0, 5, 5, 5])[pieces], "the largest")
+    for old in (replace(scene, parents=None), replace(scene, instance_crops=None)):
+        plain = Candidates.of(old)
+        assert plain.joined == 0 and len(plain.scene.vectors) == 4 and not plain.wholes(np.ones(4), 0.5).any()
+
+
 def test_without_instances_and_planes_each_point_is_a_candidate() -> None:
     vectors = np.random.default_rng(0).normal(size=(len(GRID), 3))
     found = Candidates.of(seen(vectors, np.zeros(len(GRID), np.int32)))

@@ -75,11 +75,13 @@ class RunItems:
                 found.setdefault(phrases[label - 1], []).append(item.id)
         return tuple(item for name, ids in found.items() for item in self.joined(name, ids))
 
-    def fragments(self, noun: str, answer: Answer) -> tuple[Instance, ...]:
-        """The rejected fragments that an answer means; their ids follow those of the instances."""
+    def meant(self, noun: str, answer: Answer) -> tuple[Instance, ...]:
+        """The instances that an answer means, also those in joined objects; else the rejected fragments, whose ids
+        follow those of the instances."""
         if not answer.present:
             return ()
-        return self._fragments.meant(noun, answer.relevancy, answer.threshold)
+        asked = noun, answer.relevancy, answer.threshold
+        return self._similarity.context.instances.meant(*asked) or self._fragments.meant(*asked)
 
     @cached_property
     def _fragments(self) -> InstancePoints:
@@ -199,7 +201,7 @@ class AskedItems:
             self.answers[noun] = self._decision.answer(noun, self._criteria)
         # An instance of which half is meant counts, though its mean may be lower.
         least, answer = self._criteria.threshold, self.answers[noun]
-        scores = {one.id: max(one.score, least) for one in answer.instances or self._run.fragments(noun, answer)}
+        scores = {one.id: max(one.score, least) for one in self._run.meant(noun, answer)}
         if not scores and self._criteria.alternatives is None and noun != self._doubted:
             scores = dict.fromkeys(self._run.likeliest(noun), least)
             if scores:
