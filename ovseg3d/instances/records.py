@@ -158,7 +158,12 @@ def instances_of(
     eye: Float[np.ndarray, "3"] | None = None,
     frame: str = "input",
 ) -> tuple[Instance, ...]:
-    """Describe every instance once; arguments as of `InstancePoints` and its `records`."""
+    """Describe every instance once.
+
+    Args:
+        surface, ids: see `InstancePoints`.
+        labels, phrases, scores, eye, frame: see `InstancePoints.records`.
+    """
     return InstancePoints(surface, ids).records(labels=labels, phrases=phrases, scores=scores, eye=eye, frame=frame)
 
 
