@@ -89,8 +89,8 @@ class _TruncExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         log, y = ctx.saved_tensors
-        away = torch.where(grad > 0, log < MIN_LOG_DENSITY, log > MAX_LOG_DENSITY)
-        return (grad * y).masked_fill(away, 0.0)
+        beyond = log - log.clamp(MIN_LOG_DENSITY, MAX_LOG_DENSITY)
+        return (grad * y).masked_fill(grad * beyond < 0, 0.0)  # a step goes against the gradient
 
 
 def trunc_exp(x: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def test_a_step_waits_for_nothing_and_has_few_rows(trained: FieldStage, monkeypa
     assert work.threads["encode"] == levels * MARCHED and work.threads["table_gradient"] == levels * KEPT
     # Marched samples are encoded and get a density; what is differentiated has rows of its own, and nothing has more.
     assert max(work.rows) == MARCHED
-    assert work.rows[MARCHED] <= 26 and work.rows[KEPT] <= 71, work.rows
-    assert work.operations <= 280, work.operations
+    assert work.rows[MARCHED] <= 26 and work.rows[KEPT] <= 76, work.rows
+    assert work.operations <= 285, work.operations
     load = trained.measure()
     assert 0.2 < load["samples_marched"] / MARCHED < 1.0 and 0.2 < load["samples_kept"] / KEPT < 1.0, load
     assert work.bytes < MARCHED * 640, work.bytes
@@ -83,7 +83,7 @@ def test_a_step_with_sparse_points_waits_for_nothing(scene: Scene, monkeypatch: 
         stage.step(50, 0.25)
     assert work.waits == ["tolist"] and work.sent == 0
     assert work.launches["position_gradient"] == 1 and work.threads["position_gradient"] == KEPT
-    assert work.operations <= 710, work.operations
+    assert work.operations <= 715, work.operations
 
 
 def test_photos_stay_on_the_device(trained: FieldStage, monkeypatch: pytest.MonkeyPatch) -> None:
