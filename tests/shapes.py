@@ -4,7 +4,7 @@ import numpy as np
 
 from ovseg3d.export.labelled import LabelledCloud, moved
 from ovseg3d.field.surface import Surface
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 
 PHRASES = ("a red ball", "Fenster, größer </script><b>", "椅子")
 """The second would end a script, the third is no Latin text."""
@@ -34,7 +34,7 @@ def sphere_cloud(count: int = 4000, radius: float = 0.5, phrases: tuple[str, ...
     )  # fmt: skip
     label = np.where(z > 0, 1, 3) if phrases else np.zeros(count, np.int64)
     instance = np.where(z > 0, 4, 0).astype(np.int32)
-    instances = instances_of(surface, instance, labels=label if phrases else None, phrases=phrases)
+    instances = InstancePoints(surface, instance).records(labels=label if phrases else None, phrases=phrases)
     return LabelledCloud(
         surface, label, instance, phrases, COLOURS[: len(phrases) + 1], instances, "kugel-ü", metres_per_unit=1.0,
         columns={"vectors": np.stack([z, -z], 1).astype(np.float16)}, facts={"encoder": "none"},
@@ -46,5 +46,7 @@ def in_world(cloud: LabelledCloud) -> LabelledCloud:
     from dataclasses import replace
 
     surface = moved(cloud.surface, similarity())
-    instances = instances_of(surface, cloud.instance, labels=cloud.label, phrases=cloud.phrases, frame="world")
+    instances = InstancePoints(surface, cloud.instance).records(
+        labels=cloud.label, phrases=cloud.phrases, frame="world"
+    )
     return replace(cloud, surface=surface, instances=instances, frame="world", frame_from_input=similarity())

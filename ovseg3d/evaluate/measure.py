@@ -22,7 +22,7 @@ from ovseg3d.evaluate.metrics.labels import Confusion, LabelScores
 from ovseg3d.evaluate.metrics.points import PointScores, TrueCloud, labels_at, measure_points
 from ovseg3d.field.surface import DepthView, SurfaceConfig
 from ovseg3d.geometry.boxes import box_from_record
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.limits import read_bytes
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.query.engine import QueryEngine
@@ -195,7 +195,7 @@ def measure_run_instances(
         SceneError: objects.json is missing or damaged.
     """
     classes = classes_of(scene)
-    found = instances_of(learnt.surface, learnt.instance, labels=labels, phrases=classes)
+    found = InstancePoints(learnt.surface, learnt.instance).records(labels=labels, phrases=classes)
     predicted = [
         FoundInstance(
             np.flatnonzero(learnt.instance == one.id),
@@ -267,7 +267,7 @@ def instances_at(
     Returns:
         The instances, with the mean confidence of their points; and which true points have a surface point.
     """
-    found = instances_of(learnt.surface, learnt.instance, labels=labels, phrases=named)
+    found = InstancePoints(learnt.surface, learnt.instance).records(labels=labels, phrases=named)
     ids, distance = labels_at(
         learnt.surface.xyz.astype(np.float64), learnt.instance, true_xyz.astype(np.float64), limit
     )

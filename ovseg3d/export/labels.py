@@ -23,7 +23,7 @@ from ovseg3d.errors import ConfigError, OutputError
 from ovseg3d.export.coco import annotations_of, coco
 from ovseg3d.export.drawing import beside_photo, photo_of
 from ovseg3d.files import listed_files, plain, read_json, write_atomic, write_json, write_together
-from ovseg3d.instances.records import Instance, instances_of
+from ovseg3d.instances.records import Instance
 from ovseg3d.points.semantic_scene import Places
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.images import contact_sheet, save_image
@@ -138,8 +138,7 @@ def instance_views(
 def _instances(engine: QueryEngine, phrases: Sequence[str], none: bool = True) -> tuple[Instance, ...]:
     """The run's instances with the poses that it keeps, and with labels if there are phrases."""
     labels = engine.labels(phrases, none=none) if phrases else None
-    semantics = engine.semantics
-    return engine.context.posed(instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases))
+    return engine.context.posed(engine.context.instances.records(labels=labels, phrases=phrases))
 
 
 def _earlier(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from ovseg3d.features.maps import normalise
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.field.surface import Surface, SurfaceConfig, between, extract_surface, look
 from ovseg3d.instances.kept_poses import posed
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.points.semantic_scene import FILE, SemanticScene
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relevancy import label, relevancy
@@ -164,8 +164,8 @@ class ExportSource:
                 best = columns["relevancy"][np.arange(len(labels)), labels - 1]
                 own = np.where(labels > 0, best, 0.0).astype(np.float64)
         here = surface if frame == "input" else moved(surface, similarity)
-        instances = instances_of(
-            here, instance, labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
+        instances = InstancePoints(here, instance).records(
+            labels=labels if self.phrases else None, phrases=self.phrases, scores=own, frame=frame
         )
         if self.engine is not None:
             turn = None if frame == "input" else Rotation.from_matrix(_turn(similarity))

@@ -14,7 +14,7 @@ Shape and colour are used first: they are known per point, while features are bl
    the head's votes costs are less certain: then those that hold at most half of the points are.
 
 Ids are 0 for none or layout, else from 1 by falling area; rejected fragments are numbered after all instances. Input
-frame. Instances are named by `records.instances_of`, not here.
+frame. Instances are named by `records.InstancePoints`, not here.
 """
 
 from collections.abc import Callable, Sequence

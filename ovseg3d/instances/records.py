@@ -148,25 +148,6 @@ class InstancePoints:
         )
 
 
-def instances_of(
-    surface: Surface,
-    ids: Integer[np.ndarray, " points"],
-    *,
-    labels: Integer[np.ndarray, " points"] | None = None,
-    phrases: Sequence[str] = (),
-    scores: Float[np.ndarray, " points"] | None = None,
-    eye: Float[np.ndarray, "3"] | None = None,
-    frame: str = "input",
-) -> tuple[Instance, ...]:
-    """Describe every instance once.
-
-    Args:
-        surface, ids: see `InstancePoints`.
-        labels, phrases, scores, eye, frame: see `InstancePoints.records`.
-    """
-    return InstancePoints(surface, ids).records(labels=labels, phrases=phrases, scores=scores, eye=eye, frame=frame)
-
-
 def fit_box(
     xyz: Float[np.ndarray, "points 3"],
     up: Float[np.ndarray, "3"],

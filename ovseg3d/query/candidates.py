@@ -74,13 +74,15 @@ class Candidates:
         apart = (np.arange(len(cosines)) < plain)[:, None]
         return cosines - (cosines[:plain].sum(0) - apart * cosines) / np.maximum(plain - apart, 1)
 
-    def wholes(self, values: Float[np.ndarray, " candidates"], threshold: float) -> Int[np.ndarray, " points"]:
+    def joined_at_points(
+        self, values: Float[np.ndarray, " candidates"], threshold: float
+    ) -> Int[np.ndarray, " points"]:
         """The number of the largest joined object around each point whose value reaches a threshold; 0: none."""
-        plain, whole = len(values) - self.joined, np.zeros(len(values) + 1, np.int64)  # the last row is that of none
+        plain, joined = len(values) - self.joined, np.zeros(len(values) + 1, np.int64)  # the last row is that of none
         for row in range(len(self.around) - 1, -1, -1):
             own = self.scene.piece[row] if row >= plain and values[row] >= threshold else 0
-            whole[row] = whole[self.around[row]] or own
-        return whole[self.of_point]
+            joined[row] = joined[self.around[row]] or own
+        return joined[self.of_point]
 
     def at_points(self, values: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " points"]:
         """The greatest value of each point's candidates, 0 for points of none."""

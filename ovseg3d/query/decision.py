@@ -74,13 +74,13 @@ class Decision:
         self._similarity.others(criteria.canonical, criteria.negatives)  # there is something to compare with
         seen = self.decide(phrase, criteria)
         present = seen.score >= threshold
-        wholes = self.scene.candidates.wholes(seen.relevancy, threshold)
+        joined = self.scene.candidates.joined_at_points(seen.relevancy, threshold)
         found = self.scene.candidates.at_points(seen.relevancy)
         chosen = np.flatnonzero(found >= threshold)
         chosen = chosen[np.argsort(-found[chosen], kind="stable")]
         usual = criteria.usual and self._similarity.texts.templates == ("{}",)
         source = self._calibration[1] if usual else None
-        meant = self._instances(wholes).meant(phrase, found, threshold, eye) if present else ()
+        meant = self._instances(joined).meant(phrase, found, threshold, eye) if present else ()
         return Answer(
             phrase=phrase,
             present=present,
@@ -97,9 +97,9 @@ class Decision:
             instances=self._similarity.context.posed(meant),
         )
 
-    def _instances(self, wholes: Int[np.ndarray, " points"]) -> InstancePoints:
+    def _instances(self, joined: Int[np.ndarray, " points"]) -> InstancePoints:
         """The run's instances; where joined objects are meant, these instead of what they hold."""
         context = self._similarity.context
-        if not wholes.any():
+        if not joined.any():
             return context.instances
-        return InstancePoints(context.semantics.surface, np.where(wholes > 0, wholes, context.semantics.instance))
+        return InstancePoints(context.semantics.surface, np.where(joined > 0, joined, context.semantics.instance))

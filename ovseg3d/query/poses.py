@@ -22,7 +22,7 @@ from ovseg3d.heads.pose import (
 )
 from ovseg3d.instances.crops import CropConfig, choose_poses
 from ovseg3d.instances.kept_poses import posed, save_poses
-from ovseg3d.instances.records import Instance, instances_of
+from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.matching import detections_of
 from ovseg3d.render.views import spread
@@ -93,7 +93,7 @@ def pose_in_run(
     level = level_of(surface.up)
     names = tuple(engine.phrases if phrases is None else in_list(phrases))
     labels = engine.labels(names) if names else None
-    instances = instances_of(surface, ids, labels=labels, phrases=names)
+    instances = InstancePoints(surface, ids).records(labels=labels, phrases=names)
     seen = _photos(engine, poser or PhotoPoser(), {i.id: i.label for i in instances}, max_views)
     if detector is None:
         found = engine.detections.of_instances

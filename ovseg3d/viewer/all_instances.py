@@ -3,7 +3,7 @@
 import numpy as np
 import viser
 
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.viewer.context import Context
 from ovseg3d.viewer.tabs.labels import LabelsFolder
 
@@ -39,7 +39,7 @@ class AllInstances:
         known, labels, phrases, palette = view.labelling, None, (), ()
         if known is not None and known.semantics is semantics:
             labels, phrases, palette = known.labels, known.phrases, known.tints
-        instances = instances_of(semantics.surface, semantics.instance, labels=labels, phrases=phrases)
+        instances = InstancePoints(semantics.surface, semantics.instance).records(labels=labels, phrases=phrases)
         instances = engine.context.posed(instances)
         tints = [palette[phrases.index(one.label) + 1] if one.label else _UNNAMED for one in instances]
         with context.lock:

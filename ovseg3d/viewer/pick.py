@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.errors import RunError
-from ovseg3d.instances.records import Instance, instances_of
+from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.viewer.cards import card
 from ovseg3d.viewer.shared_scene import SharedScene
@@ -114,8 +114,8 @@ def describe(shared: SharedScene, spot: Spot, phrases: Sequence[str] = ()) -> Se
     number = int(semantics.instance[spot.point])
     if number > 0:
         ids = np.where(semantics.instance == number, number, 0)
-        (instance,) = instances_of(
-            semantics.surface, ids, labels=np.ones(len(ids), np.int64), phrases=[words[0][0]],
+        (instance,) = InstancePoints(semantics.surface, ids).records(
+            labels=np.ones(len(ids), np.int64), phrases=[words[0][0]],
             scores=semantics.agreement.astype(np.float64),
         )  # fmt: skip
         (instance,) = engine.context.posed((instance,))

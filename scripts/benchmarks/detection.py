@@ -33,7 +33,7 @@ from ovseg3d.files import read_json, write_json
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import Detection, Detector, boxes_around_points
 from ovseg3d.heads.detection.weights import SHIPPED
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.scene import PointCloud
 from ovseg3d.session import load
@@ -276,7 +276,7 @@ def _around_points(surface: Surface, ids: np.ndarray) -> tuple[Detection, ...]:
             one.center, one.size, one.rotation_wxyz, one.yaw_rad, 0, None, one.score,
             np.zeros(0), np.flatnonzero(ids == one.id), np.zeros(0),
         )
-        for one in instances_of(surface, ids)
+        for one in InstancePoints(surface, ids).records()
     )  # fmt: skip
 
 

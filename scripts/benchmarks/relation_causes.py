@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.relations import Item, NamedItems, Space, solve
 from ovseg3d.session import load
@@ -73,7 +73,7 @@ def corrected(engine: QueryEngine, room: TrueRoom) -> Iterator[tuple[list[Item],
     object_of, records = matched(surface.xyz, ids, room), {one["id"]: one for one in room.records}
 
     def items(numbers: np.ndarray, objects: dict[int, int]) -> list[Item]:
-        made = [space.item(one.record()) for one in instances_of(surface, numbers)]
+        made = [space.item(one.record()) for one in InstancePoints(surface, numbers).records()]
         made = [named(one, objects.get(one.id), records) for one in made]
         return [one.faces(faces(one)) for one in made]
 

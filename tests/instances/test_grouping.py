@@ -24,7 +24,7 @@ from ovseg3d.instances.grouping import (
 )
 from ovseg3d.instances.joined import joined_levels
 from ovseg3d.instances.layout import StructureConfig, room_planes
-from ovseg3d.instances.records import InstancePoints, fit_box, instances_of
+from ovseg3d.instances.records import InstancePoints, fit_box
 from ovseg3d.instances.superpoints import find_superpoints
 
 
@@ -237,7 +237,7 @@ def test_hardly_any_points(points: int) -> None:
     found = find_in(surface, [np.ones((points, 16), np.float32)])
     assert found.ids.shape == found.superpoint.shape == found.layout.shape == (points,)
     assert found.count <= 1
-    assert instances_of(surface, np.zeros(points, np.int64)) == ()
+    assert InstancePoints(surface, np.zeros(points, np.int64)).records() == ()
 
 
 def test_without_features_colour_and_shape_decide() -> None:
@@ -251,9 +251,7 @@ def test_records_say_what_the_contract_asks() -> None:
     room = two_boxes()
     surface = room.surface()
     found = find_in(surface, [room.features()])
-    first, second = instances_of(
-        surface,
-        found.instance,
+    first, second = InstancePoints(surface, found.instance).records(
         labels=room.kinds.astype(np.int64),
         phrases=("red box",),
         scores=np.where(room.instances == 1, 0.9, 0.3),
@@ -267,7 +265,7 @@ def test_records_say_what_the_contract_asks() -> None:
     assert first.score == pytest.approx(0.9, abs=0.02) and second.score == pytest.approx(0.3, abs=0.02)
     assert first.distance == pytest.approx(10.0, abs=0.03)
     assert box_iou(Box(first.center, first.size, first.yaw_rad), Box((-1.0, 0.0, 0.3), (0.6, 0.6, 0.6))) > 0.85
-    plain = instances_of(surface, found.instance)[0]
+    plain = InstancePoints(surface, found.instance).records()[0]
     assert plain.label is None and plain.distance is None and plain.score == pytest.approx(0.75)
 
 

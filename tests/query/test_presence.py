@@ -101,11 +101,11 @@ def test_a_point_counts_with_the_likeliest_object_that_holds_it() -> None:
     )
     values = np.array([0.1, 0.7, 0.2, 0.4, 0.6, 0.3])
     np.testing.assert_array_equal(found.at_points(values), np.array([0.4, 0.6, 0.7, 0.3])[pieces])
-    np.testing.assert_array_equal(found.wholes(values, 0.5), np.array([0, 4, 4, 0])[pieces])
-    np.testing.assert_array_equal(found.wholes(values, 0.3), np.array([0, 5, 5, 5])[pieces], "the largest")
+    np.testing.assert_array_equal(found.joined_at_points(values, 0.5), np.array([0, 4, 4, 0])[pieces])
+    np.testing.assert_array_equal(found.joined_at_points(values, 0.3), np.array([0, 5, 5, 5])[pieces], "the largest")
     for old in (replace(scene, parents=None), replace(scene, instance_crops=None)):
         plain = Candidates.of(old)
-        assert plain.joined == 0 and len(plain.scene.vectors) == 4 and not plain.wholes(np.ones(4), 0.5).any()
+        assert plain.joined == 0 and len(plain.scene.vectors) == 4 and not plain.joined_at_points(np.ones(4), 0.5).any()
 
 
 def test_without_instances_and_planes_each_point_is_a_candidate() -> None:

@@ -9,7 +9,7 @@ import pytest
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.heads.pose import Pose
 from ovseg3d.instances.kept_poses import FILE
-from ovseg3d.instances.records import instances_of
+from ovseg3d.instances.records import InstancePoints
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.query.poses import InstancePose
 from ovseg3d.session import Run, load
@@ -47,7 +47,7 @@ def test_poses_are_kept_and_answers_have_them(own: Run, monkeypatch: pytest.Monk
     assert before and all(one.pose is None for one in before)
     semantics = QueryEngine(own).semantics
     pose = Pose((1.0, 0.0, 0.0, 0.0), 1, 0.9, "fused")
-    found = tuple(InstancePose(one, pose) for one in instances_of(semantics.surface, semantics.instance))
+    found = tuple(InstancePose(one, pose) for one in InstancePoints(semantics.surface, semantics.instance).records())
     found += (InstancePose(replace(found[0].instance, id=99), None),)
     monkeypatch.setattr("ovseg3d.session.pose_in_run", lambda *_, **__: found)
     assert own.pose() == found and (own.folder / FILE).exists()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.instances.records import Instance, instances_of
+from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.detections import DetectionModel
@@ -97,7 +97,7 @@ class RelationModel:
     ) -> tuple[Instance, ...]:
         """The records of matches, in their order."""
         surface = self._similarity.semantics.surface
-        boxed = instances_of(surface, ids, scores=relevancy, eye=eye)
+        boxed = InstancePoints(surface, ids).records(scores=relevancy, eye=eye)
         found = {one.id: one for one in self._similarity.context.posed(boxed, ids)}
         return tuple(replace(found[match.item.id], label=match.item.label) for match in matches)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax
 
-from ovseg3d.instances.records import Instance, InstancePoints, instances_of
+from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
 from ovseg3d.query.default_vocabulary import DEFAULT_VOCABULARY
@@ -131,7 +131,7 @@ class RunItems:
         return sorted(items, key=lambda item: -item.score)
 
     def _item(self, ids: Sequence[int], name: str, score: float) -> Item:
-        (one,) = instances_of(self._surface, np.where(np.isin(self._pieces, ids), ids[0], 0))
+        (one,) = InstancePoints(self._surface, np.where(np.isin(self._pieces, ids), ids[0], 0)).records()
         return replace(self.space.item(one.record(), score), label=name, members=tuple(ids))
 
     def front(self, item: Item) -> Float[np.ndarray, "2"] | None:
