@@ -25,6 +25,7 @@ from ovseg3d.query.kept_calibration import Label, read_labels
 from ovseg3d.query.poses import InstancePose, keep_poses, pose_in_run
 from ovseg3d.runs.config import Layout
 from ovseg3d.runs.folder import RunFolder, open_run
+from ovseg3d.runs.phrases import in_list
 
 
 class Run(RunFolder):
@@ -136,7 +137,7 @@ class Run(RunFolder):
             RunError: the run has no semantics, and `what` needs them.
             OutputError: the folder cannot be written to. No partial files are left.
         """
-        return export_run(self, what if isinstance(what, str) else ",".join(what), folder, **options)
+        return export_run(self, what if isinstance(what, str) else ",".join(in_list(what)), folder, **options)
 
     @cached_property
     def _engine(self) -> QueryEngine:

@@ -8,6 +8,7 @@ duplicates and empty ones are dropped.
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ovseg3d.errors import ConfigError, RunError
 from ovseg3d.files import write_atomic
@@ -23,9 +24,15 @@ def without_doubles(phrases: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase.strip() for phrase in phrases if phrase.strip()))
 
 
-def in_list(phrases: Sequence[str] | str) -> Sequence[str]:
-    """Phrases as a list, from a sequence or from one text separated by semicolons."""
-    return [phrase.strip() for phrase in phrases.split(";") if phrase.strip()] if isinstance(phrases, str) else phrases
+def in_list(phrases: Any) -> list[str]:
+    """Texts as a list, from several texts or from one that is separated by semicolons. Raises ConfigError: others."""
+    if isinstance(phrases, str):
+        return [phrase.strip() for phrase in phrases.split(";") if phrase.strip()]
+    found = list(phrases) if isinstance(phrases, Iterable) else [phrases]
+    for one in found:
+        if not isinstance(one, str):
+            raise ConfigError(f"A list of texts has no place for {repr(one):.80}", fix='["chair", "lamp"]')
+    return found
 
 
 def read_list(text: str, flag: str = "--phrases") -> tuple[str, ...]:

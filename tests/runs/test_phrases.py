@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ovseg3d.points.semantic_scene import FILE
 from ovseg3d.query.engine import QueryEngine
 from ovseg3d.render.palette import index_image
 from ovseg3d.runs.folder import RunFolder
-from ovseg3d.runs.phrases import kept_phrases, read_list, read_templates
+from ovseg3d.runs.phrases import in_list, kept_phrases, read_list, read_templates
 from ovseg3d.runs.settings import make_config
 from ovseg3d.session import load
 
@@ -260,3 +261,13 @@ def test_missing_features_are_made_again_or_missed_aloud(
         features[2]
     again = train_scene(made.load_scene(), made.config, resume=made)
     assert again.metrics()["features_encoded"] == 1 and (made.folder / FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("given", [3, None, ["chair", 3], [["chair"]]])
+def test_what_is_no_list_of_texts_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="A list of texts"):
+        in_list(given)
+
+
+def test_lists_of_texts() -> None:
+    assert in_list("chair; lamp;") == in_list(("chair", "lamp")) == ["chair", "lamp"]
