@@ -28,7 +28,6 @@ from ovseg3d.heads.naming import ShapeNamer, depth_templates
 from ovseg3d.heads.naming.background import TOWERS
 from ovseg3d.heads.naming.naming import Towers
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
-from ovseg3d.heads.naming.upright import find_up, turn_up
 from ovseg3d.heads.naming.views import Y_UP
 from ovseg3d.synth.kinds import KINDS
 from scripts.benchmarks.naming_pictures import draw_confusion, draw_retrieval
@@ -253,14 +252,11 @@ class Naming:
             turns = {UPRIGHT: np.eye(3), "about z": about_z, "y up": Y_UP, "freely": random_rotation(rng)}
             for name, turn in turns.items():
                 points = real.points[k] @ turn.T
-                found = find_up(points)
-                axis.setdefault(name, []).append(bool(found @ turn[:, 2] > np.cos(np.radians(20))))
-                seen: dict[bytes, bool] = {}
-                for way, up in (("z", np.array([0, 0, 1.0])), ("auto", found)):
-                    if up.tobytes() not in seen:
-                        vector = tuned.embed(points @ turn_up(up).T)
-                        seen[up.tobytes()] = bool(tuned.logits(vector[None], names).argmax() == real.label[k])
-                    right.setdefault(f"{name}, {way}", []).append(seen[up.tobytes()])
+                auto = tuned.name(points, real.classes, top=1)
+                axis.setdefault(name, []).append(bool(np.array(auto.up) @ turn[:, 2] > np.cos(np.radians(20))))
+                right.setdefault(f"{name}, auto", []).append(auto.label == real.classes[real.label[k]])
+                told = tuned.logits(tuned.embed(points)[None], names).argmax()
+                right.setdefault(f"{name}, z", []).append(bool(told == real.label[k]))
         told = np.array(right[f"{UPRIGHT}, z"])
         found = {"top1": {k: bootstrap(np.array(v)) for k, v in right.items()}, "shapes": len(chosen)}
         found["kept"] = {k: kept(np.array(v), told) for k, v in right.items() if k.endswith("auto")}

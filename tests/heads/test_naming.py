@@ -25,10 +25,19 @@ from ovseg3d.heads.naming import (
 from ovseg3d.heads.naming.background import background_file, log_prior
 from ovseg3d.heads.naming.contour import SliceProjection, bilateral, gaussian
 from ovseg3d.heads.naming.few_shots import cached, fit_logistic
-from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS, LEAST_UP
 from ovseg3d.heads.naming.prompts import check_classes, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
-from ovseg3d.heads.naming.upright import AXES, candidates, find_up, nearest_axis, prior, turn_up, upright_features
+from ovseg3d.heads.naming.upright import (
+    AXES,
+    candidates,
+    find_up,
+    nearest_axis,
+    prior,
+    turn_up,
+    up_odds,
+    upright_features,
+)
 from ovseg3d.heads.naming.views import Y_UP, contour_views, look_at
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.kinds.base import Look
@@ -284,6 +293,28 @@ def test_shapes_are_named(namer: ShapeNamer) -> None:
         assert sum(one.score for one in found.candidates) == pytest.approx(1)
         assert found.up_axis == "z"
     assert len(namer.name(thing("chair"), classes, up="z", top=2).candidates) == 2
+
+
+def test_axis_and_name_are_told_together(namer: ShapeNamer) -> None:
+    """An independent sum over the six axes of a shape whose box lies along them."""
+    classes, mug = ("mug", "chair", "bottle"), thing("mug") @ Y_UP.T
+    joint = np.zeros((6, len(classes)))
+    for k, (direction, odds) in enumerate(zip(*up_odds(mug, "y"))):
+        axis = next(name for name, vector in AXES.items() if np.allclose(vector, direction))
+        logits = namer.logits(namer.embed(mug, up=axis)[None], namer.embed_names(classes))[0]
+        joint[k] = np.exp(odds + logits) if odds > np.log(LEAST_UP) else 0
+    expected = joint.sum(0) / joint.sum()
+    found = namer.name(mug, classes, stated_up="y")
+    assert {one.label: one.score for one in found.candidates} == pytest.approx(dict(zip(classes, expected)), rel=1e-4)
+    assert np.allclose(found.up, up_odds(mug, "y")[0][joint.sum(1).argmax()])
+    assert found.up_axis == "y" and found.label == "mug"
+
+
+def test_shapes_are_named_however_they_are_turned(namer: ShapeNamer) -> None:
+    classes = ("mug", "chair", "bicycle", "bottle")
+    turns = Rotation.random(3, rng=np.random.default_rng(0)).as_matrix()
+    found = [namer.name(thing(kind) @ turn.T, classes).label == kind for kind in classes for turn in turns]
+    assert sum(found) >= 10
 
 
 def test_the_given_axis_is_used(namer: ShapeNamer) -> None:

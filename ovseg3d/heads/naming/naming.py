@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import safe_open
+from scipy.special import logsumexp
 from torch import Tensor
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
@@ -31,6 +32,8 @@ FEWEST_POINTS = 32
 """Points below which a surface cannot be told."""
 MOST_POINTS = 10_000
 """Of larger clouds, so many are used, drawn at random with a fixed seed."""
+LEAST_UP = 0.02
+"""Axes that are less likely to be up by geometry are not looked at: each costs a shape's views."""
 _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
@@ -103,7 +106,8 @@ class ShapeNamer:
             ConfigError: there is no such axis.
         """
         points = check_points(points)
-        return self._embedding(points, self._direction(points, up, stated_up))
+        direction = upright.find_up(points, stated_up) if up == "auto" else _axis(up)
+        return self._embedding(points, direction)
 
     def embed_names(self, classes: Sequence[str]) -> Float[np.ndarray, "classes dim"]:
         """Unit vectors of names or phrases. Raises ConfigError: none, an empty one or two equal ones."""
@@ -136,6 +140,9 @@ class ShapeNamer:
     ) -> Naming:
         """Rank names for a shape.
 
+        Where the up axis is unknown, name and axis are told together. With g the odds of an axis by geometry and s the
+        `logits` of the views around it, P(axis, name) is proportional to g exp(s); each is reported by its marginal.
+
         Args:
             points: as for `embed`.
             classes: names to choose from; "mouse (a computer part)" explains one in brackets.
@@ -149,9 +156,13 @@ class ShapeNamer:
         """
         names = check_classes(classes)
         points = check_points(points)
-        direction = self._direction(points, up, stated_up)
-        vector = self._embedding(points, direction)
-        scores = self.probabilities(vector, self.embed_names(names))
+        directions, odds = upright.up_odds(points, stated_up) if up == "auto" else (_axis(up)[None], np.zeros(1))
+        likely = odds > np.log(LEAST_UP)
+        directions, odds = directions[likely], odds[likely]
+        vectors = np.stack([self._embedding(points, direction) for direction in directions])
+        joint = odds[:, None] + self.logits(vectors, self.embed_names(names))
+        joint = np.exp(joint - logsumexp(joint))
+        scores, direction = joint.sum(0), directions[int(joint.sum(1).argmax())]
         order = np.argsort(-scores, kind="stable")[:top]
         found = tuple(NameScore(names[k], float(scores[k])) for k in order)
         x, y, z = (float(value) for value in direction)
@@ -189,13 +200,6 @@ class ShapeNamer:
             return np.zeros(len(names))
         mean = np.mean([self._background[name] for name in _PARTS[towers or self.towers]], axis=0)
         return log_prior(mean / np.linalg.norm(mean, axis=1, keepdims=True), names, self.encoder.logit_scale)
-
-    def _direction(self, points: np.ndarray, up: str, stated: str | None) -> np.ndarray:
-        if up == "auto":
-            return upright.find_up(points, stated)
-        if up not in upright.AXES:
-            raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
-        return np.array(upright.AXES[up])
 
     def embed_views(
         self, pictures: Float[Tensor, "views 3 h w"], share: float | None = None
@@ -237,6 +241,12 @@ class ShapeNamer:
         beside = background_file(path)
         self._background = load_background(beside)
         self.scored_by = f"{self.id}@{hash_files([beside])[:8]}" if self._background else self.id
+
+
+def _axis(up: str) -> Float[np.ndarray, "3"]:
+    if up not in upright.AXES:
+        raise ConfigError(f"There is no up axis {up!r}", fix=f"use auto, {', '.join(upright.AXES)}")
+    return np.array(upright.AXES[up])
 
 
 def check_points(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "some 3"]:

@@ -1,10 +1,12 @@
 """Which way up is a shape? Six candidates are scored by how the shape would stand, and by a prior of file axes.
 
+Where names are at hand, what the tower sees of each candidate is further evidence; see `naming.ShapeNamer.name`.
+
 Of the 24 rotations that map axes to axes, the four about one up axis show the same views in turn, so six candidates
 remain: both ways along three axes. These are the file's axes, or those of the tightest box where that is turned
 against them. Each candidate is judged by its base, its balance and its outline by height (after Fu et al. 2008,
-"Upright Orientation of Man-Made Objects"); a linear model learnt which matters (`scripts.training.train_upright`). What
-the tower sees of the candidates was tried beside it, and did not help.
+"Upright Orientation of Man-Made Objects"); a small network learnt what matters
+(`scripts.training.train_upright`).
 """
 
 import json
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial import ConvexHull, QhullError
+from scipy.special import log_softmax
 
 AXES = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
@@ -36,21 +39,44 @@ _LARGEST_MARGIN = 0.7
 
 
 @cache
-def weights() -> Float[np.ndarray, " features"]:
-    """Of `upright_features`, in log-odds that a candidate is upright rather than another one."""
-    return np.array(json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"])
+def weights() -> dict[str, Float[np.ndarray, "..."]]:
+    """Of the network: `mean` and `deviation` of features, `hidden` with offsets in its last row, and `output`."""
+    kept = json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"]
+    return {name: np.array(values) for name, values in kept.items()}
+
+
+def upright_score(
+    features: Float[np.ndarray, "*rows features"], net: dict[str, np.ndarray] | None = None
+) -> Float[np.ndarray, "*rows"]:
+    """Log-odds, up to a constant, that a shape is upright: a network with one hidden layer of `upright_features`.
+
+    Args:
+        features: of a shape, or of many.
+        net: `weights` to use; None: those of the package.
+    """
+    net = weights() if net is None else net
+    hidden = np.tanh((features - net["mean"]) / net["deviation"] @ net["hidden"][:-1] + net["hidden"][-1])
+    return hidden @ net["output"]
 
 
 def find_up(points: Float[np.ndarray, "points 3"], stated: str | None = None) -> Float[np.ndarray, "3"]:
-    """The likeliest up direction, a unit vector.
+    """The likeliest up direction by geometry alone, a unit vector; arguments as for `up_odds`."""
+    directions, odds = up_odds(points, stated)
+    return directions[int(odds.argmax())]
+
+
+def up_odds(
+    points: Float[np.ndarray, "points 3"], stated: str | None = None
+) -> tuple[Float[np.ndarray, "6 3"], Float[np.ndarray, "6"]]:
+    """Up directions, unit vectors, and the logarithm of each one's probability.
 
     Args:
         points: of a shape, at least four.
         stated: the axis that the file's format defines as up.
     """
     directions = candidates(points)
-    scores = np.array([upright_features(points @ turn_up(one).T) @ weights() for one in directions])
-    return directions[int((scores + prior(directions, stated)).argmax())]
+    features = np.array([upright_features(points @ turn_up(one).T) for one in directions])
+    return directions, log_softmax(upright_score(features) + prior(directions, stated))
 
 
 def turn_up(up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
