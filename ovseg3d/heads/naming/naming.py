@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import safe_open
-from scipy.special import logsumexp
 from torch import Tensor
 
 from ovseg3d.encoders import TextImageEncoder, load_clip
@@ -140,8 +139,8 @@ class ShapeNamer:
     ) -> Naming:
         """Rank names for a shape.
 
-        Where the up axis is unknown, name and axis are told together. With g the odds of an axis by geometry and s the
-        `logits` of the views around it, P(axis, name) is proportional to g exp(s); each is reported by its marginal.
+        Where the up axis is unknown, a name's score is its mean over axes by their probability: P(name) = sum over axes
+        of P(axis) P(name | views around the axis). The axis that is reported is the likeliest one, by geometry alone.
 
         Args:
             points: as for `embed`.
@@ -158,11 +157,9 @@ class ShapeNamer:
         points = check_points(points)
         directions, odds = upright.up_odds(points, stated_up) if up == "auto" else (_axis(up)[None], np.zeros(1))
         likely = odds > np.log(LEAST_UP)
-        directions, odds = directions[likely], odds[likely]
-        vectors = np.stack([self._embedding(points, direction) for direction in directions])
-        joint = odds[:, None] + self.logits(vectors, self.embed_names(names))
-        joint = np.exp(joint - logsumexp(joint))
-        scores, direction = joint.sum(0), directions[int(joint.sum(1).argmax())]
+        direction, vectors = directions[int(odds.argmax())], self.embed_names(names)
+        told = [self.probabilities(self._embedding(points, one), vectors) for one in directions[likely]]
+        scores = np.average(told, axis=0, weights=np.exp(odds[likely]))
         order = np.argsort(-scores, kind="stable")[:top]
         found = tuple(NameScore(names[k], float(scores[k])) for k in order)
         x, y, z = (float(value) for value in direction)

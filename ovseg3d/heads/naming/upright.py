@@ -1,6 +1,7 @@
 """Which way up is a shape? Six candidates are scored by how the shape would stand, and by a prior of file axes.
 
-Where names are at hand, what the tower sees of each candidate is further evidence; see `naming.ShapeNamer.name`.
+Names are told from the views around all likely candidates (see `naming.ShapeNamer.name`), but not the axis: on real
+shapes the tower's views lead to a wrong one more often than geometry alone.
 
 Of the 24 rotations that map axes to axes, the four about one up axis show the same views in turn, so six candidates
 remain: both ways along three axes. These are the file's axes, or those of the tightest box where that is turned
