@@ -16,6 +16,8 @@ from .named_shapes import NamedShape as NamedShape
 from .named_shapes import read_modelnet as read_modelnet
 from .named_shapes import read_objaverse_lvis as read_objaverse_lvis
 from .named_shapes import read_omniobject3d as read_omniobject3d
+from .objectron import read_objectron as read_objectron
+from .objectron import write_objectron as write_objectron
 from .pascal3d import read_pascal3d as read_pascal3d
 from .pascal3d import write_pascal3d as write_pascal3d
 from .plain_pickle import read_plain_objects as read_plain_objects

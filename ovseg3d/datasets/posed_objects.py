@@ -55,6 +55,8 @@ class PosedObject:
     """To be left out; PASCAL3D+'s `difficult`."""
     cad_index: int | None = None
     """Number of the model that is most alike, from 1."""
+    box_size: tuple[float, float, float] | None = None
+    """Objectron: full lengths of its box along the object's own x, y and z axis, in the unit of the distance."""
 
     @property
     def key(self) -> str:

@@ -10,7 +10,8 @@ Ours is "opencv": right, down, forward; camera to frame; object z up, front -y. 
 as seen when one looks where its front looks. OpenCV, COLMAP and Blender say nothing of objects: z up and front -y are
 Blender's front view, and OpenGL's are glTF's.
 Pix3D's model has its x axis at the left, y up and z inward "in canonical view"; that this view shows the front is our
-reading. Orient Anything has one bin for each degree: azimuth from 0, elevation from -90, rotation from -180.
+reading. Objectron's camera is a phone's lying sensor, with directions of the upright photo; its faces name the front.
+Orient Anything has one bin for each degree: azimuth from 0, elevation from -90, rotation from -180.
 """
 
 import math
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ovseg3d.errors import ConfigError, nearest
+from ovseg3d.errors import ConfigError, PoseError, nearest
 from ovseg3d.geometry.poses import check_pose
 
 # Directions in our camera (OpenCV) and in our object.
@@ -71,6 +72,7 @@ CONVENTIONS: Mapping[str, Convention] = {
     "orient-anything": Convention(
         ("backward", "right", "up"), ("front", "left", "up"), False, _DEGREE, angle_zeros=(0.0, 90.0, 180.0)
     ),
+    "objectron": Convention(("down", "right", "backward"), ("left", "up", "front")),
 }
 """By name."""
 
@@ -134,9 +136,15 @@ def convert_angles(
 
     Raises:
         ConfigError: a convention does not exist, or has no angles.
+        PoseError: the angles are not three each, or not finite.
     """
     (unit, zeros), (new_unit, new_zeros) = _angles_of(source), _angles_of(target)
-    return (np.asarray(angles, dtype=np.float64) - zeros) * (unit / new_unit) + new_zeros
+    angles = np.array(angles, dtype=np.float64)
+    if angles.shape[-1:] != (3,):
+        raise PoseError("The angles are not three each", fix="give azimuth, elevation and theta")
+    if not np.isfinite(angles).all():
+        raise PoseError("The angles have numbers that are not finite", fix="leave the object out, or correct its pose")
+    return (angles - zeros) * (unit / new_unit) + new_zeros
 
 
 def _angles_of(name: str) -> tuple[float, tuple[float, float, float]]:

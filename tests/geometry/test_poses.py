@@ -117,7 +117,9 @@ def test_every_axis_of_every_convention():
         assert np.allclose(convert_camera(np.linalg.inv(c2w), name)[:3, 3], c2w[:3, 3]), "they lead to the camera"
     for name in ("opengl", "blender"):
         assert np.allclose(convert_camera(c2w, name), c2w @ np.diag([1, -1, -1, 1]))
-    assert np.allclose(convention("opengl").object_axes.T @ [0, -1, 0], [0, 0, 1]), "glTF: +z is the front"
+    for name in ("opengl", "objectron"):
+        assert np.allclose(convention(name).object_axes.T @ [0, -1, 0], [0, 0, 1]), "+z is the front"
+    assert np.allclose(convert_camera(c2w, "objectron")[:3, 0], c2w[:3, 1]), "the sensor lies: its y is the photo's x"
 
 
 def test_pix3d_projects_as_its_authors_say():
@@ -211,6 +213,10 @@ def test_bad_poses_are_refused():
         pose_of_viewpoint(good, Viewpoint(0.0, 0.0, 0.0, 1.0), (0, 0, 0))
     with pytest.raises(PoseError, match="not finite"):
         pose_of_viewpoint(good, Viewpoint(0.0, math.nan, 0.0, 1.0))
+    with pytest.raises(PoseError, match="not finite"):
+        convert_angles(np.array([0.0, math.nan, 0.0]), "pascal3d+")
+    with pytest.raises(PoseError, match="three each"):
+        convert_angles(np.zeros((2, 4)), "pascal3d+")
 
 
 def test_unknown_conventions_are_refused_with_the_list():
