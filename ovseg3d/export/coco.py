@@ -4,6 +4,8 @@ An instance is one annotation in each view that shows it: `iscrowd` 0, its phras
 is the same in all views. Pixels of no instance (floor, wall) are one annotation for each label and view, `iscrowd` 1.
 Masks are COCO's uncompressed run lengths (counts of 0s and 1s in turn, column by column), which pycocotools reads.
 Boxes are x, y, width, height in pixels. Category ids are the labels of the index images.
+
+Besides COCO's keys, an instance has its box in 3D and its pose, as in labels.json, in the frame that `info` states.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from ovseg3d import __version__
+from ovseg3d.export.records import box_of
+from ovseg3d.instances.records import Instance
+from ovseg3d.scene import describe_scale
 
 
 def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
@@ -54,12 +59,30 @@ def _annotation(image_id: int, mask: np.ndarray, category: int, crowd: int) -> d
 
 
 def coco(
-    images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], phrases: Sequence[str], name: str
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    phrases: Sequence[str],
+    name: str,
+    instances: Sequence[Instance] = (),
+    metres_per_unit: float | None = None,
 ) -> dict[str, Any]:
-    """The COCO file: images as {id, file_name, width, height, ...}, annotations numbered in their order."""
+    """The content of a COCO file.
+
+    Args:
+        images: as {id, file_name, width, height, ...}.
+        annotations: numbered in their order.
+        phrases: the categories.
+        name: of the scene.
+        instances: those that annotations name by `instance_id`, input frame.
+        metres_per_unit: of that frame; None: unknown.
+    """
+    placed: dict[int | None, dict[str, Any]] = {one.id: {**box_of(one), "pose": one.pose} for one in instances}
+    about = {"description": f"{name}, labelled by ovseg3d {__version__}", "version": __version__}
     return {
-        "info": {"description": f"{name}, labelled by ovseg3d {__version__}", "version": __version__},
+        "info": {**about, "frame": "input", **describe_scale(metres_per_unit)},
         "images": list(images),
         "categories": [{"id": k, "name": phrase} for k, phrase in enumerate(phrases, start=1)],
-        "annotations": [{"id": k, **one} for k, one in enumerate(annotations, start=1)],
+        "annotations": [
+            {"id": k, **one, **placed.get(one.get("instance_id"), {})} for k, one in enumerate(annotations, start=1)
+        ],
     }

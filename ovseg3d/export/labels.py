@@ -72,7 +72,8 @@ def label_views(
             f"A list may have {MAX_PHRASES} phrases, this one has {len(phrases)}", fix="ask in several calls"
         )
     numbers = {phrase: k for k, phrase in enumerate(phrases, start=1)}
-    categories = {instance.id: numbers.get(instance.label or "", 0) for instance in _instances(engine, phrases, none)}
+    instances = _instances(engine, phrases, none)
+    categories = {instance.id: numbers.get(instance.label or "", 0) for instance in instances}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with write_together(folder, LISTING, _earlier(folder)) as place:
@@ -85,7 +86,8 @@ def label_views(
             instance = places.nearest(engine.semantics.instance)
             annotations.extend(annotations_of(len(images), found.astype(np.int64), instance, categories))
         written.finish()
-        everything = coco(images, annotations, phrases, engine.run.scene_name)
+        scale = engine.scene.metres_per_unit
+        everything = coco(images, annotations, phrases, engine.run.scene_name, instances, scale)
         # No indent: it would put each run length on a line.
         text = json.dumps(plain(everything), ensure_ascii=False, allow_nan=False)
         write_atomic(place / ANNOTATIONS, (text + "\n").encode())

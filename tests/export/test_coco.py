@@ -1,8 +1,11 @@
 """COCO annotations: decoded by hand, they equal the label images."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ovseg3d.export.coco import annotations_of, coco, run_lengths
+from ovseg3d.instances.records import Instance
 
 
 def decoded(segmentation: dict) -> np.ndarray:
@@ -47,3 +50,20 @@ def test_instances_and_other_labels_of_a_view() -> None:
 def test_the_whole_file() -> None:
     made = coco([{"id": 1, "file_name": "a.png", "width": 4, "height": 3}], [{"image_id": 1}], ("椅子",), "room")
     assert made["categories"] == [{"id": 1, "name": "椅子"}] and made["annotations"] == [{"id": 1, "image_id": 1}]
+
+
+def test_instances_have_their_box_and_pose_in_a_stated_frame() -> None:
+    pose = {"rotation_wxyz": [0.0, 0.0, 0.0, 1.0], "front": [0.0, 1.0, 0.0], "symmetry_order": 1, "score": 0.9}
+    chair = Instance(
+        7, "chair", 1.0, (1.0, 2.0, 0.5), (0.5, 0.6, 1.0), (0.0, 0.0, 0.0, 1.0), np.pi, "input", 99, None, pose
+    )
+    shelf = replace(chair, id=8, pose=None)
+    annotations = [{"instance_id": 7, "iscrowd": 0}, {"iscrowd": 1}, {"instance_id": 8, "iscrowd": 0}]
+    made = coco([], annotations, ("chair",), "room", [chair, shelf], 1.0)
+    assert made["info"]["frame"] == "input" and made["info"]["metric"] is True
+    posed, crowd, boxed = made["annotations"]
+    record = chair.record()
+    assert posed == {"id": 1, **annotations[0], "pose": pose} | {
+        key: record[key] for key in ("center", "size", "rotation_wxyz", "yaw_rad")
+    }
+    assert crowd == {"id": 2, "iscrowd": 1} and boxed["pose"] is None and boxed["rotation_wxyz"] == [0, 0, 0, 1]

@@ -143,6 +143,7 @@ def test_labels_of_all_views_and_their_annotations_agree(run: Run, tmp_path: Pat
     assert len(told["images"]) == 8 and all(file.exists() for file in files) and events[-1].step == 8
     assert [category["name"] for category in told["categories"]] == list(PHRASES)
     engine = QueryEngine(run)
+    boxes = {one.id: one.record() for one in engine.context.instances.records()}
     shown = 0
     for image in told["images"]:
         found = np.asarray(Image.open(tmp_path / "labels" / image["label_file"]))
@@ -163,6 +164,8 @@ def test_labels_of_all_views_and_their_annotations_agree(run: Run, tmp_path: Pat
                 assert (instances[mask] == one["instance_id"]).all() and mask.sum() == (
                     instances == one["instance_id"]
                 ).sum()
+                box = boxes[one["instance_id"]]
+                assert all(one[key] == box[key] for key in ("center", "size", "rotation_wxyz", "yaw_rad", "pose"))
                 shown += 1
         assert covered.max() <= 1 and (covered[found > 0] == 1).all()
     assert shown > 8
