@@ -77,7 +77,7 @@ def in_photo(
     import numpy as np
 
     from ovseg3d.export.poses import PosedScene
-    from ovseg3d.heads.pose import PhotoPoser, square_crop
+    from ovseg3d.heads.pose import LIKELY, PhotoPoser, square_crop
     from ovseg3d.runs.devices import resolve_device
     from ovseg3d.scene import read_rgbd
 
@@ -100,11 +100,15 @@ def in_photo(
     crops = np.stack([square_crop(read.rgb, box, side, **margin) for box in own or whole])
     objects, notes = [], []
     for number, (box, seen) in enumerate(zip(own or whole, poser.look(crops, [label] * len(crops)))):
+        place = f"box {number + 1}" if boxes else "the photo"
         if seen.present < PRESENT:
-            place = f"box {number + 1}" if boxes else "the photo"
             notes.append(f"No object is recognised in {place}.")
             continue
         objects.append(_in_photo(seen, camera, box, label, read.scale))
+        if objects[-1].front is not None and objects[-1].score <= LIKELY:
+            notes.append(
+                f"No front stands out in {place}: that which is found has a probability of {objects[-1].score:.0%}."
+            )
     if assumed and boxes and objects:
         notes.append("The focal length is not known: rotations of objects off the middle are rough; --intrinsics.")
     shown = PosedScene(tuple(objects), "camera", photos=((path.stem, read.rgb, camera),))

@@ -66,6 +66,16 @@ def test_the_table_and_a_photo_without_an_object(cli: Cli, photo: Path, tmp_path
     assert "No object is recognised in the photo" in done.stderr
 
 
+def test_noise_has_no_front_that_stands_out(cli: Cli, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    said = json.loads(cli("pose", tmp_path / "noise.png", "--json").stdout)
+    (one,) = said["objects"]
+    assert one["front"] is not None and one["score"] < 0.5
+    (note,) = said["notes"]
+    assert note == f"No front stands out in the photo: that which is found has a probability of {one['score']:.0%}."
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,5 +1,6 @@
 """Detections of a run: the head runs once, and what it says reaches names, fronts and lengths."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ SOFA, MUG = np.arange(200), np.arange(200, 400)
 
 
 def detection(points: np.ndarray, front: tuple[float, float, float] | None = FRONT) -> Detection:
+    yaw = np.full(24, 1 / 24) if front is None else np.eye(24)[6]
     return Detection(
         (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0), 0.0, 0 if front is None else 1, front, 0.9,
-        np.full(24, 1 / 24), points, np.ones(4), (),
+        yaw, points, np.ones(4), (),
     )  # fmt: skip
 
 
@@ -110,6 +112,39 @@ def test_kept_poses_have_the_last_word_about_fronts_and_boxes(
     fresh = QueryEngine(engine.run, None, "cpu", semantics=engine.semantics)
     assert fresh.detections.of_instances[1].front == FRONT
     assert fresh.relations.items.front(replace(sofa, label="sofa")) is None, "the pose says that it has no front"
+
+
+@pytest.mark.parametrize(
+    ("changed", "believed"),
+    [
+        ({}, True), ({"yaw_probabilities": np.full(24, 1 / 24)}, False), ({"symmetry_probability": 0.4}, False),
+        ({"yaw_probabilities": 0.6 * np.eye(24)[6] + 0.4 / 24, "symmetry_probability": 0.7}, False),
+    ],
+)  # fmt: skip
+def test_a_front_that_is_likelier_wrong_than_right_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], believed: bool
+) -> None:
+    """The head gives a ball a front, too; "left of the ball" must ask for a view all the same."""
+    keep_phrases(tmp_path, ("sofa", "ball"))
+    engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "ball": (0.2, 0.2, 0.2)})
+    ball = replace(detection(MUG), **changed)
+    frame = Frame((0.0, 0.0, 1.0), 1.0, ())
+    monkeypatch.setattr(detections, "detect_scene", lambda *_, **__: DetectedScene((ball,), frame))
+    monkeypatch.setattr(Decision, "answer", lambda *_: answered())
+    assert ball.front == FRONT
+    words = r'"left of" needs a view: which way the ball faces is not known'
+    with nullcontext() if believed else pytest.raises(ConfigError, match=words):
+        answer = engine.relations.answer("the sofa left of the ball", Criteria())
+        assert answer.relation is not None and answer.relation.kind == "left of"
+
+
+@pytest.mark.parametrize(("score", "front"), [(0.6, True), (0.4, False)])
+def test_so_is_that_of_a_kept_pose(tmp_path: Path, head: list, score: float, front: bool) -> None:
+    engine = furniture(tmp_path, 1.0)
+    pose = {"rotation_wxyz": [1, 0, 0, 0], "front": [0, -1, 0], "symmetry_order": 1, "score": score, "source": "fused"}
+    save_poses(tmp_path, engine.semantics.instance, {1: pose})
+    sofa, _ = engine.relations.items.space.items
+    assert (engine.relations.items.front(replace(sofa, label="sofa")) is not None) == front
 
 
 def test_the_objects_of_a_run_are_its_instances(tmp_path: Path, head: list) -> None:

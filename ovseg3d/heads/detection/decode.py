@@ -39,6 +39,8 @@ class Decoded:
     boxes: Float[np.ndarray, "boxes 7"]
     scores: Float[np.ndarray, " boxes"]
     symmetry: Int[np.ndarray, " boxes"]
+    symmetry_probability: Float[np.ndarray, " boxes"]
+    """Of this order."""
     yaw: Float[np.ndarray, "boxes bins"]
     embeddings: Float[np.ndarray, "boxes text"]
     voxel_box: Int[np.ndarray, " voxels"]
@@ -159,11 +161,12 @@ def _decoded(
     agrees = (torch.cos(2 * (decode_yaw(found.yaw) - F.pad(angle, (0, 1))[row])) > 0).float()
     size = mean(found.log_size, weight * (agrees + 1e-6)).exp()
     merged = torch.cat([mean(found.center), size, angle[:, None]], 1).numpy().astype(np.float64)
-    orders = torch.tensor(SYMMETRY_ORDERS)[mean(found.symmetry.softmax(1)).argmax(1)]
+    symmetry_probability, order = mean(found.symmetry.softmax(1)).max(1)
     return Decoded(
         merged,
         found.quality[best].sigmoid().numpy().astype(np.float64),
-        orders.numpy(),
+        torch.tensor(SYMMETRY_ORDERS)[order].numpy(),
+        symmetry_probability.numpy(),
         yaw.numpy(),
         network.embed(mean(found.hidden)).numpy(),
         row.numpy(),

@@ -214,6 +214,7 @@ def _records(
                 rotation_wxyz=tuple(float(v) for v in to_wxyz(rotation)),  # type: ignore[arg-type]
                 yaw_rad=float(np.arctan2(np.sin(box[6]), np.cos(box[6]))) if upright else None,
                 symmetry_order=order,
+                symmetry_probability=float(found.symmetry_probability[row]),
                 front=_triple(front) if order == 1 else None,
                 score=float(found.scores[row]),
                 yaw_probabilities=_shifted(found.yaw[row], -seen.yaw),

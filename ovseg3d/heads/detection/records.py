@@ -43,6 +43,8 @@ class Detection:
     """Text-aligned unit vector."""
     candidates: tuple[Candidate, ...] = ()
     """Possible names, best first."""
+    symmetry_probability: float = 1.0
+    """Of `symmetry_order`."""
     id: int | None = None
     """Of the instance of a run; None elsewhere."""
 
