@@ -1,4 +1,4 @@
-"""Poses of objects in real photographs, to be judged by eye: the sheet of docs/results/poses.md.
+"""Poses of objects in real photographs, on a sheet to be judged by eye: see docs/results/poses.md.
 
     python -m scripts.benchmarks.pose_photographs        # needs $OVSEG3D_DATA
 
@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageFont
 from ovseg3d.cli.pose_inputs import in_photo
 from ovseg3d.export.poses import WAYS, draw_axes
 from ovseg3d.files import write_atomic
-from scripts import ROOT
 from scripts.start import start
 
 PHOTOS = (
@@ -34,8 +33,8 @@ PHOTOS = (
     ("fox/images/0027.jpg", (120, 150, 485, 780), "fox head"),
     ("lego/test/r_0.png", None, "bulldozer"),
 )
-"""File, box (None: the whole photo) and label; the last two may not be shown."""
-SHOWN, COLUMNS, TILE, CAPTION = 9, 3, 400, 28
+"""File, box (None: the whole photo) and label."""
+COLUMNS, TILE, CAPTION = 4, 400, 28
 """Tiles of the sheet, and their size in pixels."""
 MARGIN = 1.5
 """Side of a tile over the longer side of its box."""
@@ -45,7 +44,7 @@ MARGIN = 1.5
 class PosePhotographs:
     """Draw the poses that the photo head finds in real photographs."""
 
-    output: Path = ROOT / "docs" / "images" / "pose_photographs.jpg"
+    output: Path = Path("outputs/pose_photographs.jpg")
 
     def main(self) -> None:
         """Print what is found, and write the sheet."""
@@ -56,13 +55,14 @@ class PosePhotographs:
             tile, said = posed_tile(data / name, box, label)
             print(f"{number} {said}")
             tiles.append((tile, f"{number} {said}"))
-        rows = -(-SHOWN // COLUMNS)
+        rows = -(-len(tiles) // COLUMNS)
         sheet = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION)), "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
-        for k, (tile, said) in enumerate(tiles[:SHOWN]):
+        for k, (tile, said) in enumerate(tiles):
             x, y = k % COLUMNS * TILE, k // COLUMNS * (TILE + CAPTION)
             sheet.paste(tile, (x, y))
             draw.text((x + 4, y + TILE + 2), said, fill="black", font=font)
+        self.output.parent.mkdir(parents=True, exist_ok=True)
         made = io.BytesIO()
         sheet.save(made, format="JPEG", quality=80)
         write_atomic(self.output, made.getvalue())
