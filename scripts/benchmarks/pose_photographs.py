@@ -62,7 +62,6 @@ class PosePhotographs:
             x, y = k % COLUMNS * TILE, k // COLUMNS * (TILE + CAPTION)
             sheet.paste(tile, (x, y))
             draw.text((x + 4, y + TILE + 2), said, fill="black", font=font)
-        self.output.parent.mkdir(parents=True, exist_ok=True)
         made = io.BytesIO()
         sheet.save(made, format="JPEG", quality=80)
         write_atomic(self.output, made.getvalue())
