@@ -11,6 +11,7 @@ of a kind also compiles kernels. GPU memory is the most that torch had reserved 
 is running ends with a checkpoint and the rows that are left say so.
 """
 
+import shutil
 import tempfile
 import threading
 import time
@@ -244,7 +245,7 @@ class _Room:
 
 
 def with_fewer_photos(scene: Path, folder: Path, count: int) -> Path:
-    """A capture of `count` photos that are evenly chosen of a scene's frames; other files are linked.
+    """A capture of `count` photos that are evenly chosen of a scene's frames; all files are copied.
 
     Raises:
         ConfigError: there are not so many, or no transforms.json.
@@ -261,10 +262,7 @@ def with_fewer_photos(scene: Path, folder: Path, count: int) -> Path:
     for key in ("train_filenames", "val_filenames", "test_filenames"):
         if key in stated:
             stated[key] = [name for name in stated[key] if name in names]
-    folder.mkdir()
-    for other in scene.iterdir():
-        if other != path:
-            (folder / other.name).symlink_to(other.absolute())
+    shutil.copytree(scene, folder)
     write_json(folder / path.name, stated)
     return folder
 

@@ -201,8 +201,19 @@ class BatchDropout(nn.Dropout):
         """(rows, ...) to (rows, ...)."""
         if not self.training:
             return input
-        kept = input.new_empty(self.count, *input.shape[1:]).bernoulli_(1 - self.p)
+        kept = input.new_empty(self.count, *self._mask(input)).bernoulli_(1 - self.p)
         return input * kept[self.rows].div_(1 - self.p)
+
+    def _mask(self, input: Tensor) -> tuple[int, ...]:
+        """The shape of a row's mask."""
+        return tuple(input.shape[1:])
+
+
+class BatchDropout2d(BatchDropout):
+    """The same for `nn.Dropout2d`: a channel is dropped as a whole."""
+
+    def _mask(self, input: Tensor) -> tuple[int, ...]:
+        return (input.shape[1], 1, 1)
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,32 @@ def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> 
         )
         for key in first:
             np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def test_a_stop_leaves_checkpoints_and_the_same_command_goes_on(cluster: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    """As Ctrl-C does: the workers hear of it by the mailbox, end in time, and what is left has the same bits."""
+    scenes = [shutil.copytree(tiny_scene, tmp_path / "scenes" / name) for name in "ab"]
+    config, stop = settings(steps=400, checkpoint_seconds=1e9), threading.Event()
+
+    def watch(message: Any) -> None:
+        if isinstance(message, Progress) and message.event.kind == "progress":
+            stop.set()
+
+    out = tmp_path / "ray"
+    reports = ovseg3d.train_scenes(
+        scenes, config, executor=OnRay(cluster.address, workers=1), output_dir=out, report=watch, stop=stop
+    )
+    assert reports[0].status == "interrupted" and reports[1].status != "done"
+    (path,) = (out / "a").glob("checkpoints/*.safetensors")
+    assert path.with_suffix("").name != "400" and len(list(out.iterdir())) == 2, "b was begun"
+    reports = ovseg3d.train_scenes(scenes, config, executor=OnRay(cluster.address), output_dir=out)
+    assert [report.status for report in reports] == ["done", "done"]
+    ovseg3d.train_scenes(tmp_path / "scenes" / "a", config, output_dir=tmp_path / "one")
+    first, second = (
+        load_file(next((tmp_path / kind / "a").glob("checkpoints/*.safetensors"))) for kind in ("ray", "one")
+    )
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
 
 
 def test_runs_on_a_cluster(cluster: Any, cli: Cli, tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_some_of_the_photos(tiny_scene: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="transforms.json"):
         Gpu(tmp_path / "empty", device="cpu", tiny=True, photos=4).main()
+    capsys.readouterr()
     assert Gpu(tiny_scene, device="cpu", tiny=True, photos=5, seconds=1e-3).main() == 0
     assert len(rows(capsys.readouterr().out)) == 9
 
