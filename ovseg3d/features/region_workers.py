@@ -27,7 +27,7 @@ class RegionWorkers:
     """Region maps from other processes; used in a `with` block, which ends them.
 
     Args:
-        count: number of processes; each takes one core and about 100 MB, and is started when it is needed.
+        count: number of processes; each takes one core and about 150 MB, and is started when it is needed.
     """
 
     def __init__(self, count: int) -> None:

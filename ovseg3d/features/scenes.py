@@ -36,7 +36,7 @@ PHOTOS, PROJECTIONS = "photos", "projections"
 OnProgress = Callable[[int | float, int, str], None]
 """Called with photos done, photos in total, and the last one's name; after a batch of crops with a fraction."""
 _WAIT = 0.1
-MAX_REGION_WORKERS = 4
+MAX_REGION_WORKERS = 3
 MIN_PHOTOS = 16
 """Photos that are worth the start of processes for their regions."""
 
