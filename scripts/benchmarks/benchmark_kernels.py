@@ -9,6 +9,7 @@ benchmark.py.
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -109,11 +110,11 @@ def _nerfstudio_grid(levels: GridLevels, x: torch.Tensor, grad: torch.Tensor) ->
     It hashes coarse levels too, and its table has as many entries on each level.
     """
     try:
-        from nerfstudio.field_components.encodings import HashEncoding
+        encodings: Any = import_module("nerfstudio.field_components.encodings")
     except ImportError:
         return []
     config = FieldConfig()
-    grid = HashEncoding(
+    grid = encodings.HashEncoding(
         len(levels.levels), config.base_resolution, config.max_resolution, levels.log2_table, levels.features,
         implementation="torch",
     ).to(x.device)  # fmt: skip

@@ -92,7 +92,8 @@ class SynthesisStage:
         self.rotations = rotations_of(crops.angles.astype(np.float64))
         self.targets = pose_targets(crops.angles, crops.order)
         self.meshes = NeuralMeshes(shape)
-        self.meshes.drop = self.drop = BatchDropout2d(self.meshes.drop.p)
+        self.drop = BatchDropout2d(self.meshes.drop.p)
+        self.meshes.set_submodule("drop", self.drop)
         self._fill(crops)
         self.log_temperature = torch.nn.Parameter(torch.tensor(4.0).log())
         network = [p for name, p in self.meshes.named_parameters() if name not in ("shared", "own", "clutter")]
