@@ -18,7 +18,7 @@ from ovseg3d.engine import latest_checkpoint, load_checkpoint
 from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.network import DetectionShape
 from scripts.training.detection_stage import DetectionRecipe
-from scripts.training.distributed import ALONE, SharedBatchNorm, World, join
+from scripts.training.distributed import ALONE, SharedBatchNorm, World, join, share_batch_norms
 from scripts.training.train_detection import TrainDetection
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
