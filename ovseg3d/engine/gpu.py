@@ -1,7 +1,7 @@
 """What is set on a GPU: the precision of matrix products, the most memory, and batches that fit into it."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -21,6 +21,11 @@ def tf32_matmul() -> Generator[None, None, None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def encoder_precision(device: str) -> AbstractContextManager[None]:
+    """How encoders compute within a `with` block: with TF32 on "cuda", in single precision on "cpu"."""
+    return tf32_matmul() if device == "cuda" else nullcontext()
 
 
 @contextmanager

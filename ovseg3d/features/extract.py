@@ -6,14 +6,13 @@ is `regions`: one dense pass pooled per region, or crops of all regions for enco
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer, UInt8
-from PIL import Image
 from torch import Tensor
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
@@ -22,7 +21,7 @@ from ovseg3d.features.dense import dense_grid
 from ovseg3d.features.maps import Dense, PhotoFeatures, Regions, normalise
 from ovseg3d.features.projection import Projection
 from ovseg3d.features.pyramid import Tick, encode_crops, lerf_pyramid, ovs_pyramid
-from ovseg3d.features.segments import Segmenter, mask_layers, overlay, pooling, segment
+from ovseg3d.features.segments import Segmenter, mask_layers, overlay, pooling, region_map
 
 Mode = Literal["auto", "dense", "pyramid", "regions"]
 CLIP_SIDE = 1.5
@@ -135,12 +134,14 @@ class FeatureSettings:
 
 @dataclass(frozen=True)
 class DinoKnown:
-    """Results of DINO from before a photo is encoded."""
+    """Results of DINO, and of regions by them, from before a photo is encoded."""
 
     projection: Projection | None = None
     """Reduces DINO's vectors; None: they are not reduced."""
     grid: Float[np.ndarray, "gh gw dim"] | None = None
     """The result of `dino_features` for this photo."""
+    regions: Callable[[], Integer[np.ndarray, "rows columns"]] | None = None
+    """Gives the `segments.region_map` of this photo and `grid`."""
 
 
 def extract_features(
@@ -183,7 +184,8 @@ def extract_features(
             found = Dense(_clip_grid(tensor, clip, settings).astype(np.float16))
         else:
             masks = segmenter.masks(photo) if segmenter is not None else None
-            found = _regions(photo, tensor, clip, dino_grid, settings, masks, tick)
+            index = known.regions() if known.regions else region_map(*map_inputs(photo, dino_grid, settings))
+            found = _regions(photo, tensor, clip, index, settings, masks, tick)
     if dino_grid is None:
         return PhotoFeatures(found, None)
     kept = dino_grid if projection is None else projection.reduce(dino_grid)
@@ -202,6 +204,14 @@ def dino_features(
     return grid.cpu().numpy()
 
 
+def map_inputs(
+    photo: UInt8[np.ndarray, "h w 3"], grid: Float[np.ndarray, "gh gw dim"] | None, settings: FeatureSettings
+) -> tuple[Any, ...]:
+    """The arguments of `segments.region_map` for a photo, of which `grid` is the result of `dino_features`."""
+    seen = grid if settings.segments != "superpixels" else None
+    return photo, seen, settings.map_side, settings.regions, settings.colour
+
+
 def to_tensor(photo: UInt8[np.ndarray, "h w 3"], device: torch.device | str) -> Float[Tensor, "3 h w"]:
     """rgb in 0..1, channels first."""
     return torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1))).to(device).float() / 255
@@ -216,16 +226,11 @@ def _regions(
     photo: np.ndarray,
     tensor: Tensor,
     clip: TextImageEncoder,
-    dino_grid: np.ndarray | None,
+    index: np.ndarray,
     settings: FeatureSettings,
     masks: Iterable[np.ndarray] | None,
     tick: Tick | None,
 ) -> Regions:
-    shrink = min(1.0, settings.map_side / min(photo.shape[:2]))
-    size = [max(1, round(side * shrink)) for side in photo.shape[1::-1]]
-    small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX)) if shrink < 1 else photo
-    seen = dino_grid if settings.segments != "superpixels" else None
-    index = segment(small, seen, settings.regions, settings.colour)
     layers = None
     if masks is not None:
         layers = mask_layers(masks, index.shape, least=index.size // 10_000)

@@ -18,12 +18,14 @@ import torch
 from jaxtyping import UInt8
 
 from ovseg3d.encoders.base import DenseEncoder, TextImageEncoder
+from ovseg3d.engine.workers import available_cores
 from ovseg3d.errors import CacheError, SceneError
 from ovseg3d.features.cache import FeatureCache, content_key
-from ovseg3d.features.extract import DinoKnown, FeatureSettings, dino_features, extract_features
+from ovseg3d.features.extract import DinoKnown, FeatureSettings, dino_features, extract_features, map_inputs
 from ovseg3d.features.maps import PhotoFeatures, from_arrays, to_arrays
 from ovseg3d.features.projection import Projection, fit_projection
 from ovseg3d.features.pyramid import Tick
+from ovseg3d.features.region_workers import RegionWorkers
 from ovseg3d.features.segments import Segmenter
 from ovseg3d.limits import open_regular
 from ovseg3d.scene.capture import Frame, Scene
@@ -34,6 +36,9 @@ PHOTOS, PROJECTIONS = "photos", "projections"
 OnProgress = Callable[[int | float, int, str], None]
 """Called with photos done, photos in total, and the last one's name; after a batch of crops with a fraction."""
 _WAIT = 0.1
+MAX_REGION_WORKERS = 3
+MIN_PHOTOS = 16
+"""Photos that are worth the start of processes for their regions."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,25 @@ def encode_photos(
         basis = Projection.from_arrays(arrays)
     common = _common_facts(encoders, basis_key)
     keys = [photo_key(frame, digest, settings, common) for frame, digest in zip(scene.frames, digests)]
+    missing = [number for number, key in enumerate(keys) if not cache.path(PHOTOS, key).exists()]
+    with _Ahead(scene, digests, missing, encoders, basis, seen) as ahead:
+        made = _encode_missing(scene, keys, encoders, ahead, report, stop)
+    if made is None:
+        return None
+    names = tuple(frame.name for frame in scene.frames)
+    return SceneFeatures(cache, names, tuple(keys), basis_key, settings, made)
+
+
+def _encode_missing(
+    scene: Scene,
+    keys: Sequence[str],
+    encoders: Encoders,
+    ahead: "_Ahead",
+    report: OnProgress | None,
+    stop: threading.Event,
+) -> int | None:
+    """Let every photo have an entry; returns how many were made here, or None after `stop`."""
+    cache = encoders.cache
     made = done = waited = 0
     waiting = deque(range(len(keys)))
     while waiting and not stop.is_set():
@@ -164,9 +188,9 @@ def encode_photos(
             if stop.is_set():
                 raise _Stopped
 
-        def make(frame: Frame = frame, digest: str = digests[number], tick: Tick = tick) -> dict[str, np.ndarray]:
+        def make(number: int = number, tick: Tick = tick) -> dict[str, np.ndarray]:
             nonlocal made
-            arrays = _encode(frame, encoders, DinoKnown(basis, seen.pop(digest, None)), tick)
+            arrays = _encode(*ahead.take(number), encoders, tick)
             made += 1
             return arrays
 
@@ -184,10 +208,72 @@ def encode_photos(
         done, waited = done + 1, 0
         if report is not None:
             report(done, len(keys), frame.name)
-    if waiting:
-        return None
-    names = tuple(frame.name for frame in scene.frames)
-    return SceneFeatures(cache, names, tuple(keys), basis_key, settings, made)
+    return None if waiting else made
+
+
+class _Ahead:
+    """Photos to encode, with what is known of them. Regions of the next ones are being computed by processes.
+
+    The encoders and each process have a core then; so there are no processes with one core, or for few photos.
+
+    Args:
+        scene: the scene.
+        digests: of all photos.
+        missing: numbers of the photos that have to be encoded, in their order.
+        encoders: with resolved settings.
+        basis: the projection of DINO's vectors.
+        seen: DINO's vectors by digest; they are removed.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        digests: Sequence[str],
+        missing: Sequence[int],
+        encoders: Encoders,
+        basis: Projection | None,
+        seen: dict[str, np.ndarray],
+    ) -> None:
+        self._scene, self._digests, self._encoders = scene, digests, encoders
+        self._basis, self._seen = basis, seen
+        self._coming = deque(missing)
+        self._begun: dict[int, tuple[np.ndarray, DinoKnown]] = {}
+        count = min(available_cores() - 1, MAX_REGION_WORKERS)
+        wanted = count > 0 and encoders.settings.mode == "regions" and len(missing) >= MIN_PHOTOS
+        self._workers = RegionWorkers(count) if wanted else None
+
+    def take(self, number: int) -> tuple[np.ndarray, DinoKnown]:
+        """A photo, and what is known of it. Raises SceneError: it cannot be read."""
+        if self._workers is not None:
+            self._fill(2 * self._workers.count)
+        return self._begun.pop(number) if number in self._begun else self._read(number)
+
+    def _fill(self, count: int) -> None:
+        """Begin with the next photos, until so many are under way."""
+        assert self._workers is not None
+        while self._coming and len(self._begun) <= count:
+            number = self._coming.popleft()
+            try:
+                photo, known = self._read(number)
+            except SceneError:
+                continue  # raised when it is taken
+            regions = self._workers.submit(*map_inputs(photo, known.grid, self._encoders.settings))
+            self._begun[number] = photo, replace(known, regions=regions.result)
+
+    def _read(self, number: int) -> tuple[np.ndarray, DinoKnown]:
+        settings, dino = self._encoders.settings, self._encoders.dino
+        photo = read_photo(self._scene.frames[number], settings)
+        grid = self._seen.pop(self._digests[number], None)
+        if grid is None and dino is not None:
+            grid = dino_features(photo, dino, settings, self._encoders.device)
+        return photo, DinoKnown(self._basis, grid)
+
+    def __enter__(self) -> "_Ahead":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._workers is not None:
+            self._workers.__exit__(*error)
 
 
 def _common_facts(encoders: Encoders, basis_key: str | None) -> dict[str, Any]:
@@ -202,10 +288,10 @@ def _common_facts(encoders: Encoders, basis_key: str | None) -> dict[str, Any]:
     }
 
 
-def _encode(frame: Frame, encoders: Encoders, known: DinoKnown, tick: Tick) -> dict[str, np.ndarray]:
+def _encode(photo: np.ndarray, known: DinoKnown, encoders: Encoders, tick: Tick) -> dict[str, np.ndarray]:
     """A photo's features as the cache keeps them."""
     features = extract_features(
-        read_photo(frame, encoders.settings),
+        photo,
         encoders.clip,
         encoders.dino,
         encoders.settings,

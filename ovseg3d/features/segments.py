@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
+from PIL import Image
 from scipy.sparse import csr_matrix
 
 LATTICE = 12
@@ -92,14 +93,19 @@ def merge(
     """
     size = np.bincount(labels.ravel(), minlength=len(vectors)) / labels.size
     mean = vectors.astype(np.float64)
-    near = _neighbours(labels, len(vectors))
+    pairs = _neighbours(labels)
+    near: list[set[int]] = [set() for _ in range(len(vectors))]
+    for a, b in pairs.tolist():
+        near[a].add(b)
+        near[b].add(a)
     parent = np.arange(len(vectors))
     version = [0] * len(vectors)
 
-    def cost(a: int, b: int) -> float:
-        return float(size[a] * size[b] / (size[a] + size[b]) * ((mean[a] - mean[b]) ** 2).sum())
+    def costs(first: np.ndarray | int, second: np.ndarray) -> list[float]:
+        weight = size[first] * size[second] / (size[first] + size[second])
+        return (weight * ((mean[first] - mean[second]) ** 2).sum(axis=-1)).tolist()
 
-    queue = [(cost(a, b), a, b, 0, 0) for a in range(len(near)) for b in near[a] if a < b]
+    queue = [(price, a, b, 0, 0) for price, (a, b) in zip(costs(*pairs.T), pairs.tolist())]
     heapq.heapify(queue)
     left = len(vectors)
     while queue:
@@ -114,10 +120,11 @@ def merge(
         parent[b], left = a, left - 1
         version[a], version[b] = version[a] + 1, -1
         near[a] = (near[a] | near[b]) - {a, b}
-        for other in near[a]:
+        others = list(near[a])
+        for other, price in zip(others, costs(a, np.array(others, dtype=np.int64))):
             near[other].discard(b)
             near[other].add(a)
-            heapq.heappush(queue, (cost(a, other), a, other, version[a], version[other]))
+            heapq.heappush(queue, (price, a, other, version[a], version[other]))
     while (parent[parent] != parent).any():
         parent = parent[parent]
     return _dense_numbers(parent[labels])
@@ -146,6 +153,20 @@ def segment(
             vectors = np.concatenate([_unit_variance(seen), vectors], axis=-1)
         labels = merge(labels, vectors, regions)
     return labels.astype(np.uint16)
+
+
+def region_map(
+    photo: UInt8[np.ndarray, "h w 3"],
+    grid: Float[np.ndarray, "gh gw dim"] | None,
+    side: int,
+    regions: int,
+    colour: float,
+) -> Integer[np.ndarray, "rows columns"]:
+    """The result of `segment` for a photo that is first shrunk to `side` pixels along its shorter side."""
+    shrink = min(1.0, side / min(photo.shape[:2]))
+    size = (max(1, round(photo.shape[1] * shrink)), max(1, round(photo.shape[0] * shrink)))
+    small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX)) if shrink < 1 else photo
+    return segment(small, grid, regions, colour)
 
 
 def mask_layers(
@@ -188,15 +209,15 @@ def overlay(index: Integer[np.ndarray, "h w"], layers: Integer[np.ndarray, "laye
     return _dense_numbers(covered).astype(np.uint16)
 
 
-def _neighbours(labels: np.ndarray, parts: int) -> list[set[int]]:
-    near: list[set[int]] = [set() for _ in range(parts)]
+def _neighbours(labels: np.ndarray) -> np.ndarray:
+    """Pairs (pairs, 2) of parts that touch, each once with the smaller number first."""
+    parts = int(labels.max()) + 1
+    codes = []
     for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
         differ = first != second
-        pairs = np.unique(np.stack([first[differ], second[differ]]), axis=1)
-        for a, b in pairs.T.tolist():
-            near[a].add(b)
-            near[b].add(a)
-    return near
+        one, other = first[differ].astype(np.int64), second[differ].astype(np.int64)
+        codes.append(np.minimum(one, other) * parts + np.maximum(one, other))
+    return np.stack(np.divmod(np.unique(np.concatenate(codes)), parts), axis=-1)
 
 
 def _mean_colours(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.encoders.base import TextImageEncoder
-from ovseg3d.engine import Event, Report, ignore
+from ovseg3d.engine import Event, Report, encoder_precision, ignore
 from ovseg3d.errors import ConfigError, EncoderError
 from ovseg3d.features.maps import Regions, normalise
 from ovseg3d.features.scenes import SceneFeatures, read_photo
@@ -373,7 +373,8 @@ def _embed_instances(
         parts: list[np.ndarray] = []
         for ids, own, before in zip(levels, poses, accumulate(map(len, poses), initial=0)):
             ticked = lambda done, _, before=before: tick(before * settings.count + done, crops)  # noqa: E731
-            parts.append(encode_instance_crops(own, ids, seen.visibilities, photo, clip, settings, ticked))
+            with encoder_precision(context.device):
+                parts.append(encode_instance_crops(own, ids, seen.visibilities, photo, clip, settings, ticked))
     except EncoderError as error:  # the photos' features came from the cache
         context.log(INSTANCE_CROPS, f"Instance crops are skipped: {error.what}")
         return known

@@ -1,7 +1,7 @@
 """Pixels of photos in the memory of a GPU, as uint8, and random draws of them there.
 
-A draw sends nothing to the device and does not wait for it. It follows the same rules as `pixels.Slots`, with random
-numbers of the device: the pixels are others, their distribution is the same.
+Neither a draw nor an exchange of photos waits for the device, and a draw sends nothing to it. It follows the same rules
+as `pixels.Slots`, with random numbers of the device: the pixels are others, their distribution is the same.
 """
 
 import math
@@ -13,6 +13,18 @@ from torch import Tensor
 
 from ovseg3d.scene.images import CLIPPED
 from ovseg3d.scene.pixels import FLAT_CHANGE, LINE_SAMPLES, LONGEST_LINE, REDRAWS, Photo, PixelBatch
+
+
+def send(values: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of values on a device. The host does not wait for a GPU, even if it is busy.
+
+    A copy from pageable memory would wait for the work before it. A copy from pinned memory is queued; torch does not
+    give that memory away until an event after the copy has passed, so that nothing overwrites it.
+    """
+    kind = torch.from_numpy(np.empty(0, values.dtype)).dtype
+    staged = torch.empty(values.shape, dtype=kind, pin_memory=device.type == "cuda")
+    staged.numpy()[...] = values
+    return staged.to(device, non_blocking=True)
 
 
 class DeviceSlots:
@@ -39,17 +51,17 @@ class DeviceSlots:
         self._table: Tensor | None = None
 
     def put(self, slot: int, photo: Photo) -> None:
-        """Keep a photo in place of another one."""
+        """Keep a photo in place of another one. Its copy to the device is queued, after draws of the other one."""
         size = len(photo.colour)
         rows = slice(slot * self.stride, slot * self.stride + size)
         self.views[slot], self._widths[slot], self.counts[slot] = photo.view, photo.width, size
         channels = min(photo.colour.shape[-1], self._colour.shape[-1])
-        self._colour[rows, :channels] = torch.tensor(photo.colour[:, :channels]).to(self._device)
+        self._colour[rows, :channels] = send(photo.colour[:, :channels], self._device)
         self._colour[rows, channels:] = 255
         if self._usable is not None:
-            self._usable[rows] = True if photo.usable is None else torch.tensor(photo.usable).to(self._device)
+            self._usable[rows] = True if photo.usable is None else send(photo.usable, self._device)
         if self._depth_z is not None:
-            self._depth_z[rows] = 0.0 if photo.depth_z is None else torch.tensor(photo.depth_z).to(self._device)
+            self._depth_z[rows] = 0.0 if photo.depth_z is None else send(photo.depth_z, self._device)
         self._table = None
 
     def draw(self, key: tuple[int, int], count: int, lines: bool) -> PixelBatch:
@@ -118,7 +130,7 @@ class DeviceSlots:
         """Of each slot: where its pixels end among all, view, width, number of pixels."""
         if self._table is None:
             table = np.stack([np.cumsum(self.counts), self.views, self._widths, self.counts])
-            self._table = torch.tensor(table).to(self._device)
+            self._table = send(table, self._device)
         return self._table
 
     def _locate(self, pick: Int[Tensor, " rays"]) -> tuple[Tensor, Tensor, Tensor]:

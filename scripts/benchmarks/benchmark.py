@@ -36,7 +36,7 @@ TRAINING = {
 ROWS = ("kernels", *TRAINING)
 LEVELS_DB = (20, 25, 28)
 WATCHED_PIXELS = 8192
-KERNEL_COLUMNS = ("kernel", "warp, ms", "plain torch, ms", "ratio", "command")
+KERNEL_COLUMNS = ("kernel", "warp, ms", "plain torch, ms", "nerfstudio's torch, ms", "ratio", "command")
 TRAINING_COLUMNS = (
     "scene", "photos", "steps/s", *(f"s to {level} dB" for level in LEVELS_DB), "PSNR, dB", "SSIM", "off the path",
     "depth error, median", "within 5 %", "memory, MiB", "train s", "command",

@@ -8,7 +8,8 @@ benchmark.py.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,29 +18,31 @@ from ovseg3d.engine import Workers
 from ovseg3d.field.cell_bits import CellBits
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.kernels import WarpBackend
-from ovseg3d.field.levels import grid_levels
+from ovseg3d.field.levels import GridLevels, grid_levels
 from ovseg3d.field.reference import TorchBackend
 
 
 def measure_kernels() -> list[list[str]]:
-    """Rows of the table: name, milliseconds of each, their ratio, the command."""
+    """Rows of the table: name, milliseconds of each, the ratio of the first two, the command."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     levels = grid_levels(FieldConfig())
     warp, reference, workers = WarpBackend(levels, device), TorchBackend(levels, device), Workers.for_device(device)
     rows = []
-    for name, ours, theirs in _kernel_work(warp, reference, workers, device):
+    for name, ours, *others in _kernel_work(warp, reference, workers, device):
         with workers.open():
-            fast = _median_ms(ours, 15, device)
-        slow = min(_with_threads(threads, theirs, device) for threads in {1, torch.get_num_threads()})
+            (fast,) = _medians_ms([ours], 15, device)
+        counts = {1, torch.get_num_threads()}
+        slow, *rest = (min(found) for found in zip(*(_with_threads(count, others, device) for count in counts)))
         command = "`python -m scripts.benchmarks.benchmark --rows kernels`"
-        rows.append([name, f"{fast:.1f}", f"{slow:.1f}", f"{slow / fast:.1f}x", command])
+        peer = f"{rest[0]:.1f}" if rest else "not installed" if name.startswith("encode") else "-"
+        rows.append([name, f"{fast:.1f}", f"{slow:.1f}", peer, f"{slow / fast:.1f}x", command])
     return rows
 
 
 def _kernel_work(
     warp: WarpBackend, reference: TorchBackend, workers: Workers, device: torch.device
-) -> Iterator[tuple[str, Callable, Callable]]:
-    """What is measured: a name, the work on Warp and the same work on torch."""
+) -> Iterator[tuple[Any, ...]]:
+    """What is measured: a name, the work on Warp, the same work on torch, and by nerfstudio where it has any."""
     random = torch.Generator(device).manual_seed(0)
 
     def rand(*shape: int) -> torch.Tensor:
@@ -59,7 +62,8 @@ def _kernel_work(
         torch.autograd.grad(reference.encode(x, leaf), leaf, grad)
 
     size = f"{len(levels.levels)} levels x {levels.features} features, 2^{levels.log2_table} entries"
-    yield f"encode, forward and backward: {n:,} samples, {size}", encode_warp, encode_torch
+    peer = _nerfstudio_grid(levels, x, grad)
+    yield f"encode, forward and backward: {n:,} samples, {size}", encode_warp, encode_torch, *peer
 
     # Rays from outside through a shell, which is what occupancy looks like around surfaces.
     rays, cells = 4096, 128
@@ -100,21 +104,44 @@ def _kernel_work(
     )
 
 
-def _with_threads(threads: int, work: Callable[[], Any], device: torch.device) -> float:
+def _nerfstudio_grid(levels: GridLevels, x: torch.Tensor, grad: torch.Tensor) -> list[Callable[[], None]]:
+    """The same encoding and gradient by nerfstudio's HashEncoding in torch; nothing where it is not installed.
+
+    It hashes coarse levels too, and its table has as many entries on each level.
+    """
+    try:
+        encodings: Any = import_module("nerfstudio.field_components.encodings")
+    except ImportError:
+        return []
+    config = FieldConfig()
+    grid = encodings.HashEncoding(
+        len(levels.levels), config.base_resolution, config.max_resolution, levels.log2_table, levels.features,
+        implementation="torch",
+    ).to(x.device)  # fmt: skip
+
+    def encode() -> None:
+        torch.autograd.grad(grid(x), grid.hash_table, grad)
+
+    return [encode]
+
+
+def _with_threads(threads: int, works: Sequence[Callable[[], Any]], device: torch.device) -> list[float]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _median_ms(work, 5, device)
+        return _medians_ms(works, 5, device)
     finally:
         torch.set_num_threads(before)
 
 
-def _median_ms(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    times = []
+def _medians_ms(works: Sequence[Callable[[], Any]], repeats: int, device: torch.device) -> list[float]:
+    """Of each work; they take turns."""
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[1:])  # the first warms up
+        for work, spent in zip(works, times):
+            start = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            spent.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(spent[1:]) for spent in times]  # the first warms up

@@ -1,6 +1,7 @@
 """What a GPU does with a room, as one markdown table: field, features, semantics, queries, rendering, and a peer.
 
     python -m scripts.benchmarks.gpu                        # at most eight minutes on a GPU
+    python -m scripts.benchmarks.gpu --photos 50            # the room of the goal
     python -m scripts.benchmarks.gpu --device cpu --tiny    # the same rows of a tiny room: does it run at all?
 
 Everything happens in one process, in this order: the photos' features (built-in encoders, then random weights of
@@ -10,6 +11,7 @@ of a kind also compiles kernels. GPU memory is the most that torch had reserved 
 is running ends with a checkpoint and the rows that are left say so.
 """
 
+import shutil
 import tempfile
 import threading
 import time
@@ -24,6 +26,7 @@ import tyro
 
 from ovseg3d.engine.memory import PeakMemory
 from ovseg3d.errors import ConfigError, DeviceError, Ovseg3dError
+from ovseg3d.files import read_json, write_json
 from ovseg3d.pipeline import train_scene
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.folder import RunFolder
@@ -57,6 +60,8 @@ class Gpu:
     """cuda or cpu."""
     tiny: bool = False
     """A small field and few steps, by default of a made-up room of 8 small photos: figures mean nothing then."""
+    photos: int | None = None
+    """Use so many photos, evenly chosen; by default all. The scene needs a transforms.json."""
     seconds: float = 480.0
     """Time for everything."""
     questions: int = 50
@@ -132,6 +137,8 @@ class _Room:
         if asked.tiny and asked.scene == PLAYROOM:
             self._scene = folder / "room"
             synthesise(self._scene, seed=0, views=Views(6, 2, 64, 48, "none"))
+        if asked.photos is not None:
+            self._scene = with_fewer_photos(self._scene, folder / f"{asked.photos}_photos", asked.photos)
 
     def _train(self, only: str, config: Config | None = None, folder: str = "run") -> RunFolder:
         settings = replace(config or self._config, only=only)
@@ -197,7 +204,7 @@ class _Room:
             began = time.perf_counter()
             self._engine.ask([next(phrases)])
             spent.append(time.perf_counter() - began)
-        return f"{1e3 * sorted(spent)[len(spent) // 2]:.1f} ms each"
+        return f"{1e3 * sorted(spent)[len(spent) // 2]:.2f} ms each"
 
     def image(self, width: int, height: int) -> str:
         from ovseg3d.runs.fields import restore
@@ -235,6 +242,29 @@ class _Room:
             stage.close()
         rate = self.peer_steps / spent
         return f"{rate:.1f} steps/s, {figures['rays_per_step'] * rate / 1e6:.2f} M rays/s"
+
+
+def with_fewer_photos(scene: Path, folder: Path, count: int) -> Path:
+    """A capture of `count` photos that are evenly chosen of a scene's frames; all files are copied.
+
+    Raises:
+        ConfigError: there are not so many, or no transforms.json.
+    """
+    path = scene / "transforms.json"
+    if not path.is_file():
+        raise ConfigError("--photos needs a scene with a transforms.json", where=scene, fix="leave it out")
+    stated = read_json(path, ConfigError)
+    frames = stated["frames"]
+    if not 1 < count <= len(frames):
+        raise ConfigError(f"The scene has {len(frames)} photos", where="--photos", fix=f"give 2 to {len(frames)}")
+    stated["frames"] = [frames[number * len(frames) // count] for number in range(count)]
+    names = {frame["file_path"] for frame in stated["frames"]}
+    for key in ("train_filenames", "val_filenames", "test_filenames"):
+        if key in stated:
+            stated[key] = [name for name in stated[key] if name in names]
+    shutil.copytree(scene, folder)
+    write_json(folder / path.name, stated)
+    return folder
 
 
 def _measured(work: Callable[[], str], stop: threading.Event) -> tuple[list[str], bool]:

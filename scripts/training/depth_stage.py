@@ -1,7 +1,7 @@
 """The training stage of the built-in depth network: crops of photos, their changes, and the loss."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ovseg3d.encoders.depth_network import DepthEncoder, DepthNetwork, DepthPred
 from ovseg3d.errors import ConfigError
 from scripts.training.augment import coarse, hue, light, to_float
 from scripts.training.depth_rooms import PHOTOS, SIDE, load_photos
-from scripts.training.distributed import BatchRandom
+from scripts.training.distributed import ALONE, BatchRandom, World, share_batch_norms
 from scripts.training.optim import Optimiser, rate_at
 
 SMALL = ((96, 80), (80, 96), (112, 64))
@@ -140,9 +140,11 @@ def disturb(rgb: Float[Tensor, "photos 3 h w"], random: BatchRandom, rng: np.ran
         blurred = F.conv2d(F.pad(rgb, (2, 2, 2, 2), "replicate"), kernel, groups=3)
         rgb = torch.where(random.unit(1, 1, 1) < 0.5, blurred, rgb)
     seed = int(rng.integers(1 << 62))
-    noise = torch.randn(rgb.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(random.count, *rgb.shape[1:], generator=torch.Generator().manual_seed(seed))[random.own]
     rgb = (rgb + noise * random.uniform(0.0, 0.05, 1, 1, 1)).clamp(0, 1)
-    return torch.stack([_compressed(one, int(rng.integers(15, 80))) if rng.random() < 0.3 else one for one in rgb])
+    qualities = [int(rng.integers(15, 80)) if rng.random() < 0.3 else None for _ in range(random.count)]
+    own = [qualities[row] for row in torch.arange(random.count)[random.own].tolist()]
+    return torch.stack([one if quality is None else _compressed(one, quality) for one, quality in zip(rgb, own)])
 
 
 def _compressed(rgb: Tensor, quality: int) -> Tensor:
@@ -185,40 +187,50 @@ class DepthStage:
         folder: of the rooms' photos.
         seeds: of the rooms.
         recipe: settings.
+        world: the processes that share a batch.
+
+    Raises:
+        ConfigError: the batch cannot be shared evenly.
     """
 
     name = "depth"
 
-    def __init__(self, folder: Path, seeds: Sequence[int], recipe: DepthRecipe) -> None:
+    def __init__(self, folder: Path, seeds: Sequence[int], recipe: DepthRecipe, world: World = ALONE) -> None:
+        world.check_batch(batch=recipe.batch)
         torch.manual_seed(recipe.seed)
-        self.folder, self.seeds, self.recipe = folder, list(seeds), recipe
+        self.folder, self.seeds, self.recipe, self.world = folder, list(seeds), recipe, world
         self.rooms: dict[int, np.ndarray] = {}
         self.network = DepthNetwork()
         load_encoder(self.network.encoder)
         self.network.encoder.requires_grad_(False)
+        for part in (self.network.norms, self.network.blocks):  # the encoder's are frozen
+            share_batch_norms(part, world)
         self.averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.optimiser = Optimiser(self.network.named_parameters(), recipe.rate, recipe.decay, muon=0.0)
         self.figures: dict[str, float] = {}
 
     def photos(self, rng: np.random.Generator) -> np.ndarray:
-        """Random photos of random rooms, which are rendered when they are first drawn."""
+        """This process's random photos of random rooms, which are rendered when they are first drawn."""
+        seeds = rng.choice(self.seeds, self.recipe.batch)
+        drawn = [(int(seed), int(rng.integers(PHOTOS))) for seed in seeds]
         rows = []
-        for seed in rng.choice(self.seeds, self.recipe.batch):
+        for seed, number in drawn[self.world.own(len(drawn))]:
             if seed not in self.rooms:
-                self.rooms[seed] = load_photos(self.folder, int(seed))
-            rows.append(self.rooms[seed][int(rng.integers(PHOTOS))])
+                self.rooms[seed] = load_photos(self.folder, seed)
+            rows.append(self.rooms[seed][number])
         return np.stack(rows)
 
     def step(self, step: int, progress: float) -> None:
         """One batch."""
         rng = np.random.default_rng([self.recipe.seed, step])
-        random = BatchRandom(torch.Generator().manual_seed(int(rng.integers(1 << 62))), self.recipe.batch)
+        random = self.world.random(torch.Generator().manual_seed(int(rng.integers(1 << 62))), self.recipe.batch)
         sizes = SMALL if progress < SMALL_UNTIL else FULL
         batch = cut(self.photos(rng), sizes[int(rng.integers(len(sizes)))], random)
         self.network.train()
         found = self.network(disturb(batch.rgb, random, rng), batch.rays, batch.focal)
-        loss, parts = depth_loss(found, batch)
+        loss, parts = depth_loss(*self._gathered(found, batch))
         loss.backward()
+        self.world.average(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step(rate_at(step, progress, WARM_STEPS))
         with torch.no_grad():
@@ -228,6 +240,18 @@ class DepthStage:
                     self.averaged[name].lerp_(value, 1 - keep)
         for name, value in parts.items():
             self.figures[name] = 0.98 * self.figures.get(name, value) + 0.02 * value
+
+    def _gathered(self, found: DepthPredictions, batch: DepthBatch) -> tuple[DepthPredictions, DepthBatch]:
+        """What the loss compares, of the photos of all processes."""
+        if self.world.size == 1:
+            return found, batch
+
+        def gather(rows: Tensor) -> Tensor:
+            return self.world.gather(rows, self.recipe.batch)
+
+        known = gather(batch.known.float()) > 0.5
+        truth = replace(batch, log_depth=gather(batch.log_depth), normal=gather(batch.normal), known=known)
+        return DepthPredictions(gather(found.log_depth), gather(found.log_scale), gather(found.normal)), truth
 
     def averaged_network(self) -> DepthNetwork:
         """The network with the averaged weights, in evaluation mode."""

@@ -201,8 +201,19 @@ class BatchDropout(nn.Dropout):
         """(rows, ...) to (rows, ...)."""
         if not self.training:
             return input
-        kept = input.new_empty(self.count, *input.shape[1:]).bernoulli_(1 - self.p)
+        kept = input.new_empty(self.count, *self._mask(input)).bernoulli_(1 - self.p)
         return input * kept[self.rows].div_(1 - self.p)
+
+    def _mask(self, input: Tensor) -> tuple[int, ...]:
+        """The shape of a row's mask."""
+        return tuple(input.shape[1:])
+
+
+class BatchDropout2d(BatchDropout):
+    """The same for `nn.Dropout2d`: a channel is dropped as a whole."""
+
+    def _mask(self, input: Tensor) -> tuple[int, ...]:
+        return (input.shape[1], 1, 1)
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -240,7 +251,8 @@ def share_batch_norms(network: nn.Module, world: World) -> None:
     """Let the batch norms of a network see all rows of a batch.
 
     Raises:
-        ConfigError: gradients are to be accumulated, for which a norm would have to see rows that are computed later.
+        ConfigError: gradients are to be accumulated, for which a norm would have to see rows that come later; or
+            a norm does more, such as timm's with an activation inside.
     """
     norms = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
     if norms and world.accumulate > 1:
@@ -250,6 +262,12 @@ def share_batch_norms(network: nn.Module, world: World) -> None:
             fix="use more processes, or a tower with layer norms, such as --tower convnext_atto",
         )
     for name, module in norms if world.size > 1 else ():
+        if type(module) is not nn.BatchNorm2d:
+            raise ConfigError(
+                f"Processes cannot share the statistics of a {type(module).__name__}",
+                where=name,
+                fix="use one process, or another tower",
+            )
         network.set_submodule(name, SharedBatchNorm(module, world))
 
 

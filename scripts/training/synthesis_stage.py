@@ -26,6 +26,7 @@ from ovseg3d.heads.pose.synthesis import (
 )
 from ovseg3d.synth.holdout import SEEN
 from ovseg3d.synth.still import some_thing
+from scripts.training.distributed import ALONE, BatchDropout2d, World
 from scripts.training.optim import warm_cosine
 from scripts.training.pose_crops import NAMES, CropSet
 from scripts.training.pose_stage import phrase
@@ -68,6 +69,7 @@ class SynthesisStage:
         features: of the crops.
         shape: of the meshes; crops of other kinds are not used.
         recipe: settings.
+        world: the processes that share a batch, each some crops of every kind.
 
     Raises:
         ConfigError: a kind has no crop, or features are not finite.
@@ -77,10 +79,10 @@ class SynthesisStage:
 
     def __init__(
         self, crops: CropSet, features: Float[Tensor, "crops channels grid grid"], shape: MeshesShape,
-        recipe: SynthesisRecipe,
+        recipe: SynthesisRecipe, world: World = ALONE,
     ) -> None:  # fmt: skip
         torch.manual_seed(recipe.seed)
-        self.recipe, self.features = recipe, features
+        self.recipe, self.features, self.world = recipe, features, world
         self.rows = [np.flatnonzero(crops.kind == NAMES.index(name)) for name in shape.kinds]
         missing = [name for name, rows in zip(shape.kinds, self.rows) if not len(rows)]
         if missing:
@@ -90,6 +92,8 @@ class SynthesisStage:
         self.rotations = rotations_of(crops.angles.astype(np.float64))
         self.targets = pose_targets(crops.angles, crops.order)
         self.meshes = NeuralMeshes(shape)
+        self.drop = BatchDropout2d(self.meshes.drop.p)
+        self.meshes.set_submodule("drop", self.drop)
         self._fill(crops)
         self.log_temperature = torch.nn.Parameter(torch.tensor(4.0).log())
         network = [p for name, p in self.meshes.named_parameters() if name not in ("shared", "own", "clutter")]
@@ -111,11 +115,14 @@ class SynthesisStage:
 
     def step(self, step: int, progress: float) -> None:
         """One batch."""
-        recipe, shape = self.recipe, self.meshes.shape
+        recipe, shape, world = self.recipe, self.meshes.shape, self.world
         rng = np.random.default_rng([recipe.seed, step])
         torch.manual_seed(int(rng.integers(1 << 62)))
         kinds = rng.choice(len(self.rows), min(recipe.kinds, len(self.rows)), replace=False)
         rows = torch.from_numpy(np.stack([rng.choice(self.rows[kind], recipe.crops) for kind in kinds]))
+        places = torch.arange(rows.numel()).view(rows.shape)[:, world.own(recipe.crops)]
+        self.drop.count, self.drop.rows = rows.numel(), places.flatten()
+        rows = rows[:, world.own(recipe.crops)]
         self.meshes.train()
         vectors = self.meshes(self.features[rows.flatten()].float()).unflatten(0, rows.shape)
         poses, seen = torch.zeros(()), []
@@ -123,15 +130,18 @@ class SynthesisStage:
             surface = self.meshes.surface(kind)
             likely = log_likelihoods(self.meshes, own, kind, rendered_grid(surface, shape.grid))
             chance = (likely / self.log_temperature.exp() + self.meshes.poses[kind]).log_softmax(1)
-            poses = poses - (self.targets[few] * chance).sum(1).mean() / len(kinds)
+            poses = poses - world.gather((self.targets[few] * chance).sum(1), recipe.crops).mean() / len(kinds)
             seen.append(vertex_weights(surface, self.rotations[few], shape.grid))
         found = kind_log_likelihoods(
             self.meshes, vectors.flatten(0, 1), torch.from_numpy(kinds), torch.cat(seen)
         ) / self.log_temperature.exp()  # fmt: skip
+        # Crops come first in what is gathered, and kinds in the batch.
+        found = world.gather(found.unflatten(0, rows.shape).transpose(0, 1), recipe.crops).transpose(0, 1).flatten(0, 1)
         naming = F.cross_entropy(found, torch.arange(len(kinds)).repeat_interleave(recipe.crops))
         loss = poses + recipe.naming * naming
         self.optimizer.zero_grad()
         loss.backward()
+        world.average(parameter for _, parameter in self._trained())
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate * warm_cosine(progress, WARMUP)
         self.optimizer.step()

@@ -2,6 +2,7 @@
 
     python -m scripts.training.train_depth
 
+With torchrun, --batch counts the photos of all processes together (scripts/training/distributed.py).
 Its encoder is that of an image classifier (EfficientNet-Lite2, of the extra `photos`), and not trained. Rooms
 are rendered when they are first drawn, some ten seconds each, and kept. Ctrl-C stops after the current step and writes
 a checkpoint; the same command goes on from there. At the end the network is measured on rooms of other seeds.
@@ -21,6 +22,7 @@ from scripts import ROOT
 from scripts.start import start
 from scripts.training.depth_rooms import PHOTOS, load_photos
 from scripts.training.depth_stage import DepthRecipe, DepthStage, cut
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.session import INTERRUPTED, Session
 
 TRAIN_SEED, DEV_SEED = 840_000, 845_000
@@ -50,15 +52,22 @@ class TrainDepth:
 
     def main(self) -> int:
         """Train; 130 when interrupted."""
+        with join() as world:
+            return self.train(world)
+
+    def train(self, world: World = ALONE) -> int:
+        """The same in one of the processes that share a batch."""
         torch.set_num_threads(1)
-        stage = DepthStage(self.data, range(TRAIN_SEED, TRAIN_SEED + self.rooms), self.recipe)
-        session = Session(self.work, self.checkpoint_seconds)
+        stage = DepthStage(self.data, range(TRAIN_SEED, TRAIN_SEED + self.rooms), self.recipe, world)
+        session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
         outcome = session.run(
             stage, self.steps, self.max_seconds, lambda: save_network(self.output, stage.averaged_network())
         )
         if outcome.interrupted:
             return INTERRUPTED
+        if not world.first:
+            return 0
         save_network(self.output, stage.averaged_network())
         figures = measure(stage.averaged_network(), self.data, range(DEV_SEED, DEV_SEED + self.dev_rooms))
         write_json(self.output.parent / "card.json", self._card(figures, outcome.steps))

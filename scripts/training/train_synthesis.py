@@ -2,6 +2,7 @@
 
     python -m scripts.training.train_synthesis --output outputs/pose/meshes.safetensors
 
+With torchrun, --crops counts the crops of a kind of all processes together (scripts/training/distributed.py).
 Crops and features are those of scripts/training/train_pose.py, but for a finer grid of patches. Ctrl-C stops after the
 current step and writes a checkpoint. Nothing of this is shipped.
 """
@@ -17,6 +18,7 @@ from ovseg3d.heads.pose.synthesis import MeshesShape
 from ovseg3d.heads.pose.synthesis_poser import TrainedMeshes, save_meshes
 from scripts import ROOT
 from scripts.start import start
+from scripts.training.distributed import ALONE, World, join
 from scripts.training.pose_crops import NAMES, NOVEL, CropSet
 from scripts.training.pose_stage import load_encoder
 from scripts.training.session import INTERRUPTED, Session
@@ -52,22 +54,31 @@ class TrainSynthesis:
 
     def main(self) -> int:
         """Train; 130 when interrupted."""
+        with join() as world:
+            return self.train(world)
+
+    def train(self, world: World = ALONE) -> int:
+        """The same in one of the processes that share a batch."""
         torch.set_num_threads(1)
-        stage = self.stage()
-        session = Session(self.work, self.checkpoint_seconds)
+        stage = self.stage(world)
+        session = Session(self.work, self.checkpoint_seconds, world)
         session.catch_signals()
         if session.run(stage, self.steps, self.max_seconds, lambda: None).interrupted:
             return INTERRUPTED
-        save_meshes(self.output, TrainedMeshes(stage.meshes, self.encoder, load_encoder(self.encoder).weight_hash))
+        if world.first:
+            encoder = load_encoder(self.encoder)
+            save_meshes(self.output, TrainedMeshes(stage.meshes, self.encoder, encoder.weight_hash))
         return 0
 
-    def stage(self) -> SynthesisStage:
+    def stage(self, world: World = ALONE) -> SynthesisStage:
         """The training of meshes of all kinds, or of the known ones."""
-        crops, features = self.training_set()
+        with world.first_goes_ahead():
+            crops, features = self.training_set()
         kinds = tuple(name for name in NAMES if not (self.known_only and name in NOVEL))
         unit = (1.0, 1.0, 1.0)
         halves = tuple(mean_halves(name) if self.outline == "cuboid" else unit for name in kinds)
-        return SynthesisStage(crops, features, MeshesShape(kinds, halves, features.shape[1], self.outline), self.recipe)
+        shape = MeshesShape(kinds, halves, features.shape[1], self.outline)
+        return SynthesisStage(crops, features, shape, self.recipe, world)
 
     def training_set(self) -> tuple[CropSet, torch.Tensor]:
         """The crops to train on, and their features."""

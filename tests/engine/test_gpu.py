@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ovseg3d.engine import in_batches, memory_limit, tf32_matmul
+from ovseg3d.engine import encoder_precision, in_batches, memory_limit, tf32_matmul
 from ovseg3d.errors import DeviceError
 
 
@@ -46,6 +46,13 @@ def test_tensor_cores_are_used_within_the_block_only() -> None:
         assert torch.get_float32_matmul_precision() == "high"
         raise KeyError
     assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(("device", "found"), [("cuda", "high"), ("cpu", "highest")])
+def test_encoders_use_tensor_cores_on_a_gpu_only(device: str, found: str) -> None:
+    with encoder_precision(device):
+        assert torch.get_float32_matmul_precision() == found
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_the_end_of_the_memory_is_a_clear_error() -> None:

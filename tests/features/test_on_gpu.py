@@ -1,12 +1,10 @@
 """A GPU's features of a photo are the CPU's."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 
 from ovseg3d.encoders.registry import load_clip, load_dino
-from ovseg3d.engine import tf32_matmul
+from ovseg3d.engine import encoder_precision
 from ovseg3d.features.extract import FeatureSettings, dino_features, extract_features
 
 
@@ -19,7 +17,7 @@ def test_features_of_a_gpu(mode: str) -> None:
     found = []
     for device in ("cpu", "cuda"):
         clip, dino = load_clip("builtin", device), load_dino("builtin", device)
-        with tf32_matmul() if device == "cuda" else nullcontext():  # as the stage does
+        with encoder_precision(device):  # as the stage does
             grid = dino_features(photo, dino, settings, device)
             made = extract_features(photo, clip, dino, settings, device=device)
         found.append((grid, made.clip.at(np.random.default_rng(0).random((40, 2)))))

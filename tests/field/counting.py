@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ovseg3d.engine import Workers
+from ovseg3d.scene import device_pixels
 
 WAITING = {
     "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::bincount",
@@ -50,7 +51,10 @@ class Work(TorchDispatchMode):
         """What would make the host wait."""
         self.sent = 0
         """Bytes of tensors that the host makes, which a GPU would have to get."""
+        self.queued = 0
+        """Bytes of copies that the host does not wait for."""
         self._count_launches(patch)
+        self._count_queued(patch)
         self._count_reads(patch)
         self._count_sends(patch)
         self._active = False
@@ -91,6 +95,20 @@ class Work(TorchDispatchMode):
                 return made
 
             patch.setattr(torch, name, counted)
+
+    def _count_queued(self, patch: pytest.MonkeyPatch) -> None:
+        send = device_pixels.send
+
+        def counted(*arguments: Any) -> torch.Tensor:
+            active, self._active = self._active, False
+            try:
+                made = send(*arguments)
+            finally:
+                self._active = active
+            self.queued += made.nbytes * active
+            return made
+
+        patch.setattr(device_pixels, "send", counted)
 
     def __enter__(self) -> "Work":
         self._active = True

@@ -94,6 +94,25 @@ def test_photos_stay_on_the_device(trained: FieldStage, monkeypatch: pytest.Monk
     assert len(batch.view) == trained._ray_count
 
 
+def test_an_exchange_of_photos_waits_for_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos that don't all fit take turns; their bytes are copied from pinned memory."""
+    as_on_a_gpu(monkeypatch)
+    photo = scene.frames[0].camera.width * scene.frames[0].camera.height * 3
+    monkeypatch.setattr("ovseg3d.scene.photos.DEVICE_BUDGET", 2 * photo)
+    stage = FieldStage(scene, CONFIG, CPU, steps=240)
+    sent = []
+    with stage.workers.open():
+        for step in range(40):
+            stage.step(step, step / 240)
+        for step in range(40, 60):
+            with Work(monkeypatch) as work:
+                stage.step(step, step / 240)
+            assert work.waits == ["tolist"] and work.sent == 0
+            sent.append(work.queued)
+    table = 4 * 2 * 8
+    assert set(sent) == {0, photo + table} and 1 < sum(map(bool, sent)) < 10, sent
+
+
 def test_the_number_of_rays_follows_counts_of_earlier_steps(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     as_on_a_gpu(monkeypatch)
     stage = FieldStage(scene, replace(CONFIG, samples=65536, max_rays=4096), CPU)
@@ -210,6 +229,22 @@ def test_a_step_on_a_gpu_does_not_wait(scene: Scene) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert stage.measure()["psnr"] > 10
+
+
+@pytest.mark.gpu
+def test_an_exchange_of_photos_does_not_wait_for_a_gpu(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = scene.frames[0].camera.width * scene.frames[0].camera.height * 3
+    monkeypatch.setattr("ovseg3d.scene.photos.DEVICE_BUDGET", 2 * photo)
+    stage = FieldStage(scene, CONFIG, torch.device("cuda"), steps=240)
+    for step in range(40):
+        stage.step(step, step / 240)
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for step in range(40, 60):
+            stage.step(step, step / 240)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert stage.measure()["psnr"] > 8
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ from ovseg3d.runs.settings import make_config
 def settings(**train: object) -> Config:
     flags = small_settings(**train)
     return make_config("cpu", flags=flags | {"scene": flags["scene"] | {"train_on_all": True}})
+
+
+def same_field(*runs: Path) -> None:
+    """Both runs ended with the same bits."""
+    first, second = (load_file(next(run.glob("checkpoints/*.safetensors"))) for run in runs)
+    assert first.keys() == second.keys() and first
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +80,28 @@ def test_a_node_that_is_lost(cluster: Any, tiny_scene: Path, tmp_path: Path) -> 
     assert {line["attempt"] for line in lines if line["state"] == "done"} == {1, 2}
     for name in "ab":
         ovseg3d.train_scenes(tmp_path / "scenes" / name, config, output_dir=tmp_path / "one")
-        first, second = (
-            load_file(next((tmp_path / kind / name).glob("checkpoints/*.safetensors"))) for kind in ("ray", "one")
-        )
-        for key in first:
-            np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+        same_field(tmp_path / "ray" / name, tmp_path / "one" / name)
+
+
+def test_a_stop_leaves_scenes_that_go_on(cluster: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    """As with Ctrl-C, a worker hears of it by the mailbox, and ends with a checkpoint. No bit changes."""
+    scenes = [shutil.copytree(tiny_scene, tmp_path / "scenes" / name) for name in "ab"]
+    config, stop = settings(steps=400, checkpoint_seconds=1e9), threading.Event()
+
+    def watch(message: Any) -> None:
+        if isinstance(message, Progress) and message.event.kind == "progress" and message.event.step > 0:
+            stop.set()
+
+    def train(**rest: Any) -> list[str]:
+        out, executor = tmp_path / "ray", OnRay(cluster.address, workers=1)
+        return [r.status for r in ovseg3d.train_scenes(scenes, config, executor=executor, output_dir=out, **rest)]
+
+    assert train(report=watch, stop=stop) == ["interrupted", "not started"]
+    (path,) = (tmp_path / "ray" / "a").glob("checkpoints/*.safetensors")
+    assert 0 < int(path.stem.removeprefix("step-")) < 400
+    assert train() == ["done", "done"]
+    ovseg3d.train_scenes(scenes[0], config, output_dir=tmp_path / "one")
+    same_field(tmp_path / "ray" / "a", tmp_path / "one" / "a")
 
 
 def test_runs_on_a_cluster(cluster: Any, cli: Cli, tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ import torch.distributed as dist
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
+import test_train_depth
 import test_train_detection
 import test_train_pose
+import test_train_synthesis
 from test_training import HashTeacher, clip_training, dino_training
 
 from ovseg3d.encoders import load_clip
@@ -29,11 +31,13 @@ from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.synth.kinds import KINDS
 from scripts.training import train_naming
 from scripts.training.clip import ImageStage, TextStage
+from scripts.training.depth_stage import DepthRecipe, DepthStage
 from scripts.training.detection_rooms import load_detection_room
 from scripts.training.detection_stage import DetectionRecipe
 from scripts.training.dino import DinoStage
 from scripts.training.distributed import World, join
 from scripts.training.pose_stage import PoseRecipe, PoseStage
+from scripts.training.synthesis_stage import SynthesisStage
 
 Curves = dict[str, list[dict[str, float]]]
 STEPS = 4
@@ -92,6 +96,26 @@ def pose_curves(folder: Path, world: World) -> Curves:
     return dict(curves)
 
 
+def synthesis_curves(folder: Path, world: World) -> Curves:
+    """With dropout of channels; every process has crops of both kinds."""
+    crops, features = test_train_synthesis.some()
+    with recorded(SynthesisStage) as curves:
+        stage = SynthesisStage(crops, features, test_train_synthesis.SHAPE, test_train_synthesis.RECIPE, world)
+        for step in range(STEPS):
+            stage.step(step, step / STEPS)
+    return dict(curves)
+
+
+def depth_curves(folder: Path, world: World) -> Curves:
+    """With the encoder and the batch norms of the shipped network."""
+    with pytest.MonkeyPatch.context() as patch, recorded(DepthStage) as curves:
+        test_train_depth.use_planes(patch)
+        stage = DepthStage(folder, [0, 1], DepthRecipe(batch=4), world)
+        for step in range(3):
+            stage.step(step, step / 10)
+    return dict(curves)
+
+
 def naming_curves(folder: Path, world: World) -> Curves:
     """Of the built-in tower on noise, five shapes a step."""
     tower = AlignedTower(load_clip("builtin"))
@@ -111,7 +135,9 @@ def naming_curves(folder: Path, world: World) -> Curves:
     return {"naming": found}
 
 
-ALL = (clip_curves, dino_curves, detection_curves, pose_curves, naming_curves)
+ALL = (
+    clip_curves, dino_curves, detection_curves, pose_curves, synthesis_curves, depth_curves, naming_curves,
+)  # fmt: skip
 
 
 def main(folder: Path) -> None:

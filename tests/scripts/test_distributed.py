@@ -12,12 +12,13 @@ import pytest
 import torch
 from loss_curves import Curves, clip_curves, dino_curves, naming_curves, pose_curves
 from test_training import here  # noqa: F401 - every test
+from timm.layers import BatchNormAct2d  # pyright: ignore[reportPrivateImportUsage]
 
 from ovseg3d.engine import latest_checkpoint, load_checkpoint
 from ovseg3d.errors import ConfigError
 from ovseg3d.heads.detection.network import DetectionShape
 from scripts.training.detection_stage import DetectionRecipe
-from scripts.training.distributed import ALONE, SharedBatchNorm, World, join
+from scripts.training.distributed import ALONE, SharedBatchNorm, World, join, share_batch_norms
 from scripts.training.train_detection import TrainDetection
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -63,6 +64,8 @@ def test_accumulated_gradients_have_the_curve_of_whole_batches(tmp_path: Path) -
 def test_batch_norms_refuse_parts_of_a_batch(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch norms"):
         clip_curves(tmp_path, World(accumulate=2))
+    with pytest.raises(ConfigError, match="BatchNormAct2d"):  # its activation would be lost
+        share_batch_norms(torch.nn.Sequential(BatchNormAct2d(3)), World(0, 2))
     with pytest.raises(ConfigError, match="at least one part"), join(accumulate=0):
         pass
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ovseg3d.errors import ConfigError
-from scripts.benchmarks.gpu import Gpu
+from ovseg3d.scene import load_scene
+from scripts.benchmarks.gpu import Gpu, with_fewer_photos
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -26,6 +27,20 @@ def test_every_row_of_a_tiny_capture(tiny_scene: Path, tmp_path: Path, capsys: p
     assert "8 photos" in outcomes["photos' features, built-in encoders"] and "120 steps" in outcomes["field"]
     assert float(outcomes["held-out views"].split()[1]) > 12 and "surface points" in outcomes["semantics"]
     assert "ms" in outcomes["median of 2 queries"] and "ms" in outcomes["image of 96x72"]
+
+
+def test_some_of_the_photos(tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = load_scene(tiny_scene)
+    scene = load_scene(with_fewer_photos(tiny_scene, tmp_path / "some", 5))
+    assert [frame.name for frame in scene.frames] == [whole.frames[number].name for number in (0, 1, 3, 4, 6)]
+    with pytest.raises(ConfigError, match="8 photos"):
+        Gpu(tiny_scene, device="cpu", tiny=True, photos=9).main()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="transforms.json"):
+        Gpu(tmp_path / "empty", device="cpu", tiny=True, photos=4).main()
+    capsys.readouterr()
+    assert Gpu(tiny_scene, device="cpu", tiny=True, photos=5, seconds=1e-3).main() == 0
+    assert len(rows(capsys.readouterr().out)) == 9
 
 
 def test_what_is_left_when_the_time_is_over(tiny_scene: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,12 +31,17 @@ def slanted(count: int = 6) -> np.ndarray:
     return photos
 
 
+def use_planes(patch: pytest.MonkeyPatch) -> None:
+    """Train on them, in small batches."""
+    patch.setattr(depth_stage, "load_photos", lambda *_: slanted())
+    patch.setattr(depth_stage, "PHOTOS", 6)
+    patch.setattr(depth_stage, "WARM_STEPS", 5)
+    patch.setattr(depth_stage, "SMALL", ((48, 32), (32, 32)))
+
+
 @pytest.fixture
 def planes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(depth_stage, "load_photos", lambda *_: slanted())
-    monkeypatch.setattr(depth_stage, "PHOTOS", 6)
-    monkeypatch.setattr(depth_stage, "WARM_STEPS", 5)
-    monkeypatch.setattr(depth_stage, "SMALL", ((48, 32), (32, 32)))
+    use_planes(monkeypatch)
 
 
 def test_photos_are_a_pure_function_and_their_normals_are_those_of_their_depth(

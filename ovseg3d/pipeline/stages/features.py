@@ -1,10 +1,9 @@
 """The stage `features`: encode the photos into a cache that all runs share."""
 
 import time
-from contextlib import nullcontext
 
 from ovseg3d.encoders.hub import stoppable
-from ovseg3d.engine import tf32_matmul
+from ovseg3d.engine import encoder_precision
 from ovseg3d.features.encode import Encoders, choose, encode_scene, keep_features, load_encoders
 from ovseg3d.features.images import save_feature_preview
 from ovseg3d.pipeline.context import Context, Encoded, Stage
@@ -39,7 +38,7 @@ class FeaturesStage(Stage):
 
     def _encode(self, context: Context, encoders: Encoders) -> bool:
         run, scene, start = context.run, context.scene, time.monotonic()
-        with tf32_matmul() if context.device == "cuda" else nullcontext():
+        with encoder_precision(context.device):
             features = encode_scene(scene, encoders=encoders, report=context.report, stop=context.stop)
         if features is None:
             return False
