@@ -23,7 +23,7 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shapes:
     rod = rng.uniform(-0.02, 0.02, (2500, 3)) + np.linspace(-0.3, 0.5, 2500)[:, None] * [0, 1, 0]
     cloud = np.concatenate([ball, rod])
     (tmp_path / "shapes").mkdir()
-    names = np.repeat(["bottle", "car", "key", "rod"], 4)
+    names = np.repeat(["bottle", "car", "key", "pan"], 4)
     np.savez(tmp_path / "shapes" / "shapes.npz", points=np.tile(cloud, (16, 1, 1)).astype(np.float16), category=names)
     for folder in {folder for names in BACKGROUNDS.values() for folder in names}:
         (tmp_path / folder).mkdir(parents=True)
