@@ -50,7 +50,7 @@ from scripts.training.pose_stage import load_encoder
 Split = Literal["train", "choice", "val"]
 STRENGTHS = tuple(10.0**k for k in range(-1, 6))
 """Weights of the squared coefficients in ridge regressions."""
-BOX_ENCODER, BOX_SIDE, BOX_GRID = "dino:builtin", 96, 12
+BOX_ENCODER, BOX_SIDE, BOX_GRID = "dino:builtin", 64, 8
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def ridge(
     asked: Sequence[Float[np.ndarray, "_ width"]],
     quality: Callable[[Float[np.ndarray, "m outputs"]], float],
 ) -> list[Float[np.ndarray, "_ outputs"]]:
-    """Linear least squares on standardised features with decayed weights, in its dual form.
+    """Linear least squares on standardised features with decayed weights.
 
     Args:
         x: features to fit on.
@@ -191,13 +191,14 @@ def ridge(
         quality: of answers on `choose`; larger is better.
     """
     mean, scale, level = x.mean(0), x.std(0) + 1e-6, y.mean(0)
-    rows = (x - mean) / scale
-    values, vectors = np.linalg.eigh(rows @ rows.T)
-    turned = vectors.T @ (y - level)
+    rows, wide = (x - mean) / scale, x.shape[1] > len(x)
+    # The same weights by the smaller of two matrices: that of the objects (the dual form), or that of the features.
+    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    turned = vectors.T @ (y - level if wide else rows.T @ (y - level))
 
     def answers(strength: float, features: np.ndarray) -> np.ndarray:
-        weights = rows.T @ (vectors @ (turned / (np.maximum(values, 0) + strength)[:, None]))
-        return (features - mean) / scale @ weights + level
+        found = vectors @ (turned / (np.maximum(values, 0) + strength)[:, None])
+        return (features - mean) / scale @ (rows.T @ found if wide else found) + level
 
     best = max(STRENGTHS, key=lambda strength: quality(answers(strength, choose)))
     return [answers(best, features) for features in asked]

@@ -92,10 +92,12 @@ def test_procedural_kinds_have_their_own_photos(tmp_path: Path, monkeypatch: pyt
     assert read_lines(tmp_path / "known_categories.txt") == ["mug"]
 
 
-def test_ridge_regression_chooses_its_strength_elsewhere() -> None:
+@pytest.mark.parametrize("copies", [1, 4])
+def test_ridge_regression_chooses_its_strength_elsewhere(copies: int) -> None:
+    """Forty numbers and 100 objects; and more numbers than objects, which are copies."""
     rng = np.random.default_rng(0)
     x, weights = rng.normal(size=(300, 40)), rng.normal(size=(40, 2))
-    y = x @ weights + 3
+    y, x = x @ weights + 3, np.tile(x, (1, copies))
     (found,) = ridge(x[:100], y[:100], x[100:200], [x[200:]], lambda rows: -float(np.square(rows - y[100:200]).mean()))
     assert np.abs(found - y[200:]).max() < 0.1
     (worst,) = ridge(x[:100], y[:100], x[100:200], [x[200:]], lambda rows: float(np.square(rows - y[100:200]).mean()))
