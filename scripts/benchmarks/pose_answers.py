@@ -77,7 +77,8 @@ def named(crops: UInt8[np.ndarray, "n side side 3"], categories: Sequence[str]) 
     with torch.inference_mode():
         for first in range(0, len(crops), AT_ONCE):
             pixels = torch.from_numpy(crops[first : first + AT_ONCE]).permute(0, 3, 1, 2).float() / 255
-            found += [categories[row] for row in (clip.encode_image(pixels) @ texts.T).argmax(1).tolist()]
+            best: list[int] = (clip.encode_image(pixels) @ texts.T).argmax(1).tolist()
+            found += [categories[row] for row in best]
     return found
 
 

@@ -108,6 +108,7 @@ def shape_photos(
         turns = rotation_of_angles(angles).as_matrix()
         pictures, (centers, focals) = relief(points[shape], turns, side), pinholes(points[shape], turns, side)
         for view, (grey, center, focal) in enumerate(zip(pictures, centers, focals)):
+            azimuth, elevation, theta = angles[view].tolist()
             there = grey < 1  # what is lit is darker than what is empty
             left, top = (int(rng.integers(0, length - side + 1)) for length in SIZE)
             photo = _background(rng, behind)
@@ -121,7 +122,7 @@ def shape_photos(
                 name=f"{name}/{split}{index:02}_{view:02}",
                 number=0,
                 category=name,
-                viewpoint=Viewpoint(*angles[view].tolist(), DISTANCE),
+                viewpoint=Viewpoint(azimuth, elevation, theta, DISTANCE),
                 center_px=(float(center[0] + left), float(center[1] + top)),
                 bbox=(x0 + left, y0 + top, x1 + left, y1 + top),
                 focal_px=float(focal),

@@ -123,17 +123,17 @@ class ProbeEncoders:
             config=ProbeConfig(epochs=self.epochs),
         )
         (chosen,) = probed.chosen.values()
-        labels, half = (
-            self._labels(features["train"][chosen[0]], features["choice"][chosen[0]], asked[chosen[0]]),
-            len(boxes),
-        )
-        stem, answers = f"{name.replace(':', '-')}-{readout}", probed.predicted.angles_rad
+        labels = self._labels(features["train"][chosen[0]], features["choice"][chosen[0]], asked[chosen[0]])
+        half, stem, answers = len(boxes), f"{name.replace(':', '-')}-{readout}", probed.predicted.angles_rad
         write_answers(self.output / f"{stem}.json", objects["val"], answers[:half], labels[:half])
         write_answers(self.output / f"{stem}-boxes.json", objects["val"], answers[half:], labels[half:], boxes)
         (accuracies,) = probed.accuracies.values()
         found = {"heads": len(accuracies), "chosen": list(chosen), "choice_acc_30": accuracies[chosen]}
         found |= measured(self.data, objects["val"], self.output / stem, self.test_set)
-        print(f"{name}, {readout}: {found}", flush=True)
+        print(f"{name}, {readout}: {chosen[0]} at {chosen[1]:g}, {accuracies[chosen]:.3f} on the choice")
+        for task in ("known", "novel", "joint", "joint-boxes"):
+            own = {key: round(value, 3) for key, value in found[task].items() if isinstance(value, int | float)}
+            print(f"    {task:12} {own}", flush=True)
         return found
 
     def _labels(self, train: np.ndarray, choice: np.ndarray, asked: np.ndarray) -> list[str]:
