@@ -17,6 +17,7 @@ the built-in DINO, in all rows) says the box; their strengths are chosen on `cho
 `scripts.benchmarks.imagenet3d`: ENCODER-READOUT.json with the true boxes, and ENCODER-READOUT-boxes.json.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,7 @@ class ProbeEncoders:
     def main(self) -> None:
         """Probe."""
         torch.set_num_threads(1)
-        figures: dict[str, Any] = {}
+        figures: dict[str, Any] = {"one guess": self._guess()}
         boxes = self._boxes()
         for name in self.encoders:
             features = self._features(name, boxes)
@@ -84,6 +85,16 @@ class ProbeEncoders:
     def _objects(self) -> dict[Split, list[PosedObject]]:
         splits: tuple[Split, ...] = ("train", "choice", "val")
         return {split: list(read_imagenet3d(self.data, split, test_set=self.test_set)) for split in splits}
+
+    def _guess(self) -> dict[str, Any]:
+        """Figures of one answer for all: the front, the median elevation and the most frequent class of training."""
+        train, asked = self._objects["train"], self._objects["val"]
+        angles = [0.0, float(np.median(angles_of(train)[:, 1])), 0.0]
+        (label, _), *_ = Counter(one.category for one in train).most_common(1)
+        write_answers(self.output / "one-guess.json", asked, np.tile(angles, (len(asked), 1)), [label] * len(asked))
+        found = measured(self.data, asked, self.output / "one-guess", self.test_set)
+        show("one guess", found)
+        return found
 
     def _boxes(self) -> list[Box]:
         """Predicted boxes of the split that is reported."""
@@ -130,10 +141,7 @@ class ProbeEncoders:
         (accuracies,) = probed.accuracies.values()
         found = {"heads": len(accuracies), "chosen": list(chosen), "choice_acc_30": accuracies[chosen]}
         found |= measured(self.data, objects["val"], self.output / stem, self.test_set)
-        print(f"{name}, {readout}: {chosen[0]} at {chosen[1]:g}, {accuracies[chosen]:.3f} on the choice")
-        for task in ("known", "novel", "joint", "joint-boxes"):
-            own = {key: round(value, 3) for key, value in found[task].items() if isinstance(value, int | float)}
-            print(f"    {task:12} {own}", flush=True)
+        show(f"{name}, {readout}: {chosen[0]} at {chosen[1]:g}, {accuracies[chosen]:.3f} on the choice", found)
         return found
 
     def _labels(self, train: np.ndarray, choice: np.ndarray, asked: np.ndarray) -> list[str]:
@@ -227,6 +235,15 @@ def measured(data: Path, objects: Sequence[PosedObject], stem: Path, test_set: T
             joint = evaluate_poses(f"imagenet3d-{task}-{test_set}", own, predictions, symmetry_orders=orders)
             found[task] = _short(joint.figures["all, up to symmetry"]) | {"class_accuracy": joint.class_accuracy}
     return found
+
+
+def show(title: str, found: dict[str, Any]) -> None:
+    """Print the figures of `measured`."""
+    print(title)
+    for task in ("known", "novel", "joint", "joint-boxes"):
+        own = {key: round(value, 3) for key, value in found.get(task, {}).items() if isinstance(value, int | float)}
+        if own:
+            print(f"    {task:12} {own}", flush=True)
 
 
 def _short(figures: Any) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def test_no_shape_is_in_two_splits(made: Path) -> None:
 
 def test_all_protocols_run_on_it(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ProbeEncoders(made, tmp_path / "probes", encoders=("dino:builtin",), readouts=("periodic",)).main()
-    found = json.loads((tmp_path / "probes/figures.json").read_text())["dino:builtin, periodic"]
+    figures = json.loads((tmp_path / "probes/figures.json").read_text())
+    assert list(figures) == ["one guess", "dino:builtin, periodic"]
+    found = figures["dino:builtin, periodic"]
     assert found["heads"] == 52 and found["chosen"][0].startswith(("last", "uniform"))
     assert (found["known"]["objects"], found["novel"]["objects"]) == (4, 16)
     assert found["joint"]["acc_30"] <= found["known"]["acc_30"] and 0 <= found["joint"]["class_accuracy"] <= 1
