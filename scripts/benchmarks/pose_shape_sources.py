@@ -39,6 +39,8 @@ from scripts.training.synthesis_stage import SynthesisRecipe, SynthesisStage
 
 GREY = 0.6
 """Colour of a cloud."""
+LEAST_EXTENT = 0.02
+"""Of a mesh along an axis, in diagonals of a shape."""
 Cloud = tuple[Float[np.ndarray, " bins"], int]
 
 
@@ -101,10 +103,10 @@ class MeasureSources:
 
 
 def mean_halves(shapes: Shapes) -> tuple[tuple[float, float, float], ...]:
-    """Half of the geometric mean of the extents of each known category's training shapes."""
+    """Half of the geometric mean of the extents of each known category's training shapes; signs may have no depth."""
     points, categories = shapes.clouds
     rows = np.array(shapes.of("training"))
-    logs = np.log(np.ptp(points[rows], axis=1))
+    logs = np.log(np.ptp(points[rows], axis=1).clip(LEAST_EXTENT))
     means = [np.exp(logs[categories[rows] == name].mean(0)) / 2 for name in shapes.known]
     return tuple((float(x), float(y), float(z)) for x, y, z in means)
 
