@@ -127,7 +127,7 @@ class ProbeEncoders:
         angles = angles_of(objects["train"])
         asked = {key: np.concatenate([table, features["boxes"][key]]) for key, table in features["val"].items()}
         probed = probe_poses(
-            ProbeSplit(features["train"], np.concatenate([angles, angles * [-1, 1, -1]])),
+            ProbeSplit(features["train"], np.concatenate([angles, mirrored(angles)])),
             ProbeSplit(features["choice"], angles_of(objects["choice"])),
             asked,
             readout=readout,
@@ -180,6 +180,11 @@ def angles_of(objects: Sequence[PosedObject]) -> Float[np.ndarray, "objects 3"]:
     """Azimuth, elevation, theta, radians."""
     seen = [one.viewpoint for one in objects]
     return np.array([(one.azimuth_rad, one.elevation_rad, one.theta_rad) for one in seen])
+
+
+def mirrored(angles: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Azimuth, elevation and theta in the mirror image of a crop."""
+    return angles * [-1, 1, -1]
 
 
 def ridge(

@@ -1,11 +1,11 @@
 """Blocks of image towers: the last one leads to the encoder's own answer."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_encoders import MeanPatch
 from tiny_models import save_dino
 
 from ovseg3d.encoders import block_tokens, load_clip, load_dino
@@ -51,5 +51,5 @@ def test_stages_of_a_convolutional_tower() -> None:
 
 
 def test_an_encoder_without_blocks_is_refused() -> None:
-    with pytest.raises(EncoderError, match="odd does not show the blocks"):
-        block_tokens(SimpleNamespace(id="odd", preprocess=lambda images: images), IMAGES)  # type: ignore[arg-type]
+    with pytest.raises(EncoderError, match="mean-patch does not show the blocks"):
+        block_tokens(MeanPatch(), IMAGES)

@@ -16,7 +16,7 @@ from ovseg3d.heads.naming.splat import surfels
 from scripts.benchmarks.imagenet3d import MeasurePoses
 from scripts.benchmarks.pose_answers import AnswerPoses
 from scripts.benchmarks.pose_photos import MakePhotos
-from scripts.benchmarks.pose_probes import ProbeEncoders, ridge
+from scripts.benchmarks.pose_probes import ProbeEncoders, mirrored, ridge
 from scripts.benchmarks.pose_shapes import Shapes
 
 
@@ -104,6 +104,13 @@ def test_ridge_regression_chooses_its_strength_elsewhere(copies: int) -> None:
     assert np.abs(found - y[200:]).max() < 0.1
     (worst,) = ridge(x[:100], y[:100], x[100:200], [x[200:]], lambda rows: float(np.square(rows - y[100:200]).mean()))
     assert np.abs(worst - y[:100].mean(0)).max() < 1, "the strongest decay leaves the mean"
+
+
+def test_a_mirror_image_shows_the_mirrored_object() -> None:
+    angles = np.random.default_rng(0).uniform([0, -1, -1], [6, 1, 1], (20, 3))
+    across = np.diag([-1.0, 1, 1])  # left and right of the picture, and of the object
+    turns = rotation_of_angles(angles).as_matrix()
+    assert np.allclose(rotation_of_angles(mirrored(angles)).as_matrix(), across @ turns @ across)
 
 
 def test_orders_of_symmetry_are_checked(tmp_path: Path) -> None:
