@@ -7,6 +7,7 @@ from .detection_protocols import detection_protocol as detection_protocol
 from .imagenet3d import read_imagenet3d as read_imagenet3d
 from .imagenet3d import read_lines as read_lines
 from .imagenet3d import read_meta_classes as read_meta_classes
+from .imagenet3d import read_symmetry_orders as read_symmetry_orders
 from .imagenet3d import write_imagenet3d as write_imagenet3d
 from .labelled_clouds import LabelledCloud as LabelledCloud
 from .matlab import read_matlab as read_matlab

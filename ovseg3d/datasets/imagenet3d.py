@@ -112,6 +112,14 @@ def read_meta_classes(path: Path) -> dict[str, list[str]]:
     return found
 
 
+def read_symmetry_orders(path: Path) -> dict[str, int]:
+    """Orders of symmetry about the up axis by category. Raises SceneError: the file is not like that."""
+    found = read_json(path)
+    if not all(type(order) is int and order in (0, 1, 2, 4) for order in found.values()):
+        raise SceneError("Orders of symmetry are 0, 1, 2 or 4, by category", where=path, fix='{"bottle": 0, "key": 2}')
+    return found
+
+
 def _known(name: str, names: Iterable[str], what: str) -> str:
     if name not in (known := list(names)):
         close = nearest(name, known)

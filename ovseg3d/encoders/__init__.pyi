@@ -2,6 +2,8 @@ from .base import DenseEncoder as DenseEncoder
 from .base import Preprocess as Preprocess
 from .base import TextImageEncoder as TextImageEncoder
 from .base import TokenEncoder as TokenEncoder
+from .blocks import BlockTokens as BlockTokens
+from .blocks import block_tokens as block_tokens
 from .registry import DEFAULT_CLIP as DEFAULT_CLIP
 from .registry import DEFAULT_DINO as DEFAULT_DINO
 from .registry import load_clip as load_clip

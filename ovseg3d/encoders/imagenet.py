@@ -59,7 +59,7 @@ class ImageNetEncoder:
         self.places = tuple(files)
         """Files that identify the encoder while they do not change, see `features.lazy`."""
         self._sentences = sentences
-        self._visual = _Visual(classifier, sentences, names)
+        self.visual = _Visual(classifier, sentences, names)
         self._names = names
         self._hash: str | None = None
 
@@ -68,7 +68,7 @@ class ImageNetEncoder:
         # Made for the first image, since it looks through the head, which needs the classes' vectors. Its shift needs
         # gradients, and photos are encoded in inference mode.
         with torch.inference_mode(False):
-            return ConvolutionalTower(self._visual)
+            return ConvolutionalTower(self.visual)
 
     @property
     def weight_hash(self) -> str:
@@ -84,7 +84,7 @@ class ImageNetEncoder:
     def encode_image(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim"]:
         """Unit vectors of whole images of any size, rgb in 0..1."""
         pixels = self.preprocess(images.to(self._sentences.device))
-        return unit(self._visual.head(self._visual.trunk(pixels)))
+        return unit(self.visual.head(self.visual.trunk(pixels)))
 
     def encode_dense(self, images: Float[Tensor, "views 3 h w"]) -> Float[Tensor, "views dim gh gw"]:
         """Unit vectors of cells, each classified as if it were the image; sides multiples of `patch`.

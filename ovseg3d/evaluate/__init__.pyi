@@ -12,6 +12,7 @@ from .poses import write_pose_predictions as write_pose_predictions
 from .probing import ProbeConfig as ProbeConfig
 from .probing import Probed as Probed
 from .probing import ProbeSplit as ProbeSplit
+from .probing import probe_features as probe_features
 from .probing import probe_poses as probe_poses
 from .views import Evaluation as Evaluation
 from .views import evaluate as evaluate

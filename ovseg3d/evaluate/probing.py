@@ -5,6 +5,9 @@ ImageNet3D's procedure (Ma et al., NeurIPS 2024): many linear heads are trained 
 There the best is chosen on the split that is reported. Here it is chosen on a split of its own, and the truth of the
 split that is reported is not even an argument.
 
+Sets of features (`probe_features`): the class tokens of the last block, of the last four, or of four blocks that are
+evenly spaced, each without or with the mean of the last block's patches. With 13 learning rates these are 78 heads.
+
 Readouts: `bins` are ImageNet3D's, 40 over the full circle for each of azimuth, elevation and theta; the centre of the
 likeliest is the answer. `periodic` is a von Mises density for each angle, whose two numbers point at the answer.
 Features are standardised by the training split: the same linear maps, and a learning rate means the same for all.
@@ -12,7 +15,7 @@ Features are standardised by the training split: the same linear maps, and a lea
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +26,8 @@ from ovseg3d.evaluate.metrics.pose import PredictedPoses, TruePoses, pose_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ovseg3d.encoders import BlockTokens
 
 Features = Mapping[str, Float[np.ndarray, "_ _"]]
 """Arrays (objects x dim), by the name of the set: "last layer, mean of patches"."""
@@ -36,7 +41,9 @@ EVERYTHING = "all"
 class ProbeConfig:
     """How heads are trained; the defaults are ImageNet3D's."""
 
-    learning_rates: Sequence[float] = field(default_factory=lambda: tuple(np.geomspace(1e-5, 0.1, 13).tolist()))
+    learning_rates: Sequence[float] = (
+        1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1,
+    )  # fmt: skip
     epochs: int = 5
     batch: int = 128
     momentum: float = 0.9
@@ -66,6 +73,35 @@ class Probed:
     """Set of features and learning rate of each group."""
     accuracies: dict[str, dict[tuple[str, float], float]]
     """Acc@30 on the split of the choice, of each group and head."""
+
+
+def probe_features(blocks: "Sequence[BlockTokens]") -> dict[str, Float[np.ndarray, "n _"]]:
+    """ImageNet3D's sets of features of one encoder.
+
+    Four blocks of a tower with four are the last as well as evenly spaced: equal sets are named once. Where there is no
+    class token (convolutional towers), the mean of each block takes its place, and no mean is added.
+
+    Args:
+        blocks: `encoders.block_tokens` of all objects.
+    """
+    import torch
+
+    count = len(blocks)
+    layers = {
+        "last 1": (count - 1,),
+        "last 4": tuple(range(max(0, count - 4), count)),
+        "uniform 4": tuple(sorted({math.ceil(count * k / 4) - 1 for k in range(1, 5)})),
+    }
+    sets: dict[str, np.ndarray] = {}
+    for number, (name, own) in enumerate(layers.items()):
+        if own in list(layers.values())[:number]:
+            continue
+        last = blocks[-1]
+        first = torch.cat([blocks[k].mean if (token := blocks[k].class_token) is None else token for k in own], 1)
+        sets[name] = first.cpu().double().numpy()
+        if last.class_token is not None:
+            sets[f"{name}, mean"] = torch.cat([first, last.mean], 1).cpu().double().numpy()
+    return sets
 
 
 def probe_poses(

@@ -15,7 +15,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ovseg3d.datasets import PosedObject, read_imagenet3d, read_lines, read_meta_classes
+from ovseg3d.datasets import (
+    PosedObject,
+    read_imagenet3d,
+    read_lines,
+    read_meta_classes,
+    read_symmetry_orders,
+)
 from ovseg3d.errors import ConfigError
 from ovseg3d.evaluate import (
     evaluate_poses,
@@ -47,6 +53,8 @@ class MeasurePoses:
     """The list of known categories, one a line."""
     meta_classes: Path | None = None
     """JSON: categories of each meta-class."""
+    symmetries: Path | None = None
+    """JSON: the order of symmetry of categories, for figures up to symmetry, too."""
     output: Path | None = None
     """Where the scores go."""
 
@@ -59,6 +67,7 @@ class MeasurePoses:
             self._predictions(objects),
             known=read_lines(self.known) if self.known else None,
             meta_classes=read_meta_classes(self.meta_classes) if self.meta_classes else None,
+            symmetry_orders=read_symmetry_orders(self.symmetries) if self.symmetries else None,
         )
         if self.output is not None:
             write_json(self.output, scores.as_dict())

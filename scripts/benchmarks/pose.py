@@ -14,7 +14,8 @@ all kinds, without poses.
 
 In rooms the shipped heads stand as they are, on held-out styles in 12 photos each and the cloud of their depth; objects
 with a front count, the error is that of the yaw, and an object without an answer has 180 degrees. In runs the same,
-of objects that an instance shows at a point IoU of 0.25; one that is taken for symmetric has 180 degrees, too.
+of objects that an instance shows at a point IoU of 0.25 ("shown"), and of all with a front ("all"), of which those that
+no instance shows have 180 degrees; one that is taken for symmetric has 180 degrees, too.
 
 Shapes (see pose_shapes) are known or novel by their categories. There heads are trained on crops of shapes alone, and
 no phrase is told but to the shipped head.
@@ -194,8 +195,12 @@ class Benchmark:
         return stage.network.eval()
 
     def _runs(self) -> dict[str, Any]:
-        errors = [run_errors(folder) for folder in self.runs]
-        rows = {name: _figures(np.concatenate([one[name] for one in errors])) for name in errors[0]}
+        found = [run_errors(folder) for folder in self.runs]
+        rows = {}
+        for name in found[0]:
+            errors = np.concatenate([one[name] for one in found])
+            rows[f"{name}, shown"] = _figures(errors[~np.isnan(errors)])
+            rows[f"{name}, all"] = _figures(np.nan_to_num(errors, nan=180.0))
         for name, own in rows.items():
             print(name, {key: round(value, 3) for key, value in own.items()}, flush=True)
         return rows

@@ -23,9 +23,10 @@ SOURCES = ("photo", "cloud", "pose")
 
 
 def run_errors(folder: Path) -> dict[str, list[float]]:
-    """Errors of the front, degrees, by source, of the true objects with a front that an instance shows.
+    """Errors of the front, degrees, by source, of the true objects with a front.
 
-    180 without an answer, or where an object with a front is taken for a symmetric one.
+    180 without an answer, or where an object with a front is taken for a symmetric one; NaN where no instance shows the
+    object, which is 180 of the room's fronts, and not among those that are shown.
     """
     engine = QueryEngine(load(folder))
     found = pose_in_run(engine)
@@ -38,11 +39,9 @@ def run_errors(folder: Path) -> dict[str, list[float]]:
         if record["category"] not in FACING:
             continue
         best = _best(found, ids, true == record["id"])
-        if best is None:
-            continue
         front = from_wxyz(record["rotation_wxyz"]).apply([0.0, -1.0, 0.0])
         for source in SOURCES:
-            errors[source].append(_error(getattr(best, source), front))
+            errors[source].append(np.nan if best is None else _error(getattr(best, source), front))
     return errors
 
 

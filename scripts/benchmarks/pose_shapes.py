@@ -4,8 +4,7 @@ Shapes are surface clouds of ObjectNet3D's models (`$OVSEG3D_DATA/shapes/shapes.
 splats of one colour. Categories are drawn into known and novel ones by chance; of a known category some shapes are for
 training and others for the test. Photographs of the background are of other captures in the test.
 
-The frames agree within a category. Pictures of two shapes of each category show no front that looks elsewhere than to
--y, so that no category is turned; ImageNet3D's own sheets of models are not at hand.
+The frames agree within a category; `shape_fronts` turns each category to ImageNet3D's front.
 """
 
 import os
@@ -18,21 +17,18 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import rotation_of_angles
 from ovseg3d.heads.naming.splat import nearness, relief
+from scripts.benchmarks.shape_fronts import front_of
 from scripts.training.pose_crops import CropSet
 
 SIDE = 128
 """Pixels of a crop's side."""
 KNOWN_COUNT, LEAST_SHAPES, TRAINING_SHARE = 24, 4, 0.65
 """Known categories, of those with so many shapes; and the share of their shapes to train on."""
-ORDERS = {
-    "ashtray": 0, "bottle": 0, "flashlight": 0, "microphone": 0,
-    "diningtable": 2, "key": 2, "pillow": 2, "racket": 2, "sign": 2, "train": 2, "tub": 2,
-}  # fmt: skip
-"""Orders of symmetry of what the clouds show, by eye; 1 for the others."""
 BACKGROUNDS = {
     "training": ("fox/images", "llff_fern/images_8", "tabletop_box/images"),
     "test": ("tum_cabinet/raw_imgs", "studio_room/images"),
@@ -55,7 +51,7 @@ class ShapeCrops:
     @property
     def order(self) -> Int[np.ndarray, " crops"]:
         """Of the symmetry about the up axis."""
-        return np.array([ORDERS.get(name, 1) for name in self.category])
+        return np.array([front_of(name).order for name in self.category])
 
     @property
     def as_set(self) -> CropSet:
@@ -75,22 +71,26 @@ class Shapes:
     folder: Path
 
     @cached_property
-    def _kept(self) -> tuple[np.ndarray, np.ndarray]:
+    def clouds(self) -> tuple[Float[np.ndarray, "shapes points 3"], np.ndarray]:
+        """All clouds, z up and ImageNet3D's front at -y, and their categories."""
         with np.load(self.folder / "shapes" / "shapes.npz", allow_pickle=False) as kept:
-            return kept["points"].astype(np.float64), kept["category"]
+            points, categories = kept["points"].astype(np.float64), kept["category"]
+        yaws = np.radians([front_of(name).yaw_deg for name in categories.tolist()])
+        turns = Rotation.from_euler("z", yaws[:, None]).as_matrix()
+        return np.einsum("nij,npj->npi", turns, points), categories
 
     @cached_property
     def known(self) -> tuple[str, ...]:
         """The known categories, in the order of the alphabet."""
-        names, counts = np.unique(self._kept[1], return_counts=True)
+        names, counts = np.unique(self.clouds[1], return_counts=True)
         drawn = np.random.default_rng(29).choice(names[counts >= LEAST_SHAPES], KNOWN_COUNT, replace=False)
         return tuple(sorted(drawn.tolist()))
 
     def of(self, part: Part) -> list[int]:
         """Numbers of the shapes of a part."""
         rows = []
-        for name in np.unique(self._kept[1]).tolist():
-            own = np.flatnonzero(self._kept[1] == name).tolist()
+        for name in np.unique(self.clouds[1]).tolist():
+            own = np.flatnonzero(self.clouds[1] == name).tolist()
             if name not in self.known:
                 rows += own if part == "novel" else []
             elif part != "novel":
@@ -107,12 +107,11 @@ class Shapes:
             seed: of viewpoints, colours and backgrounds.
         """
         images, names, angles = [], [], []
-        points, categories = self._kept
-        behind = _photos(self.folder, BACKGROUNDS["training" if part == "training" else "test"])
+        points, categories = self.clouds
+        behind = background_photos(self.folder, BACKGROUNDS["training" if part == "training" else "test"])
         for shape in self.of(part):
             rng = np.random.default_rng([seed, shape])
-            seen = np.stack([rng.uniform(0, 2 * np.pi, views), np.radians(rng.normal(15, 15, views).clip(-20, 70)),
-                             np.radians(rng.normal(0, 6, views))], 1)  # fmt: skip
+            seen = viewpoints(rng, views)
             turns = rotation_of_angles(seen).as_matrix()
             grey, there = relief(points[shape], turns, SIDE), nearness(points[shape], turns, SIDE) > 0
             images += [_composed(rng, g, t, behind) for g, t in zip(grey, there)]
@@ -134,8 +133,22 @@ def shapes_at_hand() -> Shapes:
     return Shapes(folder)
 
 
+def viewpoints(rng: np.random.Generator, views: int) -> Float[np.ndarray, "views 3"]:
+    """Azimuths all around, elevations and in-plane rotations as people take photos, radians."""
+    azimuth = rng.uniform(0, 2 * np.pi, views)
+    elevation = np.radians(rng.normal(15, 15, views).clip(-20, 70))
+    return np.stack([azimuth, elevation, np.radians(rng.normal(0, 6, views))], 1)
+
+
+def lit(rng: np.random.Generator, grey: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A relief in a colour of its own."""
+    colour = rng.uniform(0.25, 1.0, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.3, 1.0))
+    return (255 * (grey[..., None] * colour * rng.uniform(0.8, 1.2)).clip(0, 1)).astype(np.uint8)
+
+
 @lru_cache(maxsize=4)
-def _photos(folder: Path, names: Sequence[str]) -> list[np.ndarray]:
+def background_photos(folder: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Photographs of captures, their shorter sides 400 pixels."""
     found = []
     for name in names:
         paths = sorted(path for ending in ("jpg", "png") for path in (folder / name).glob(f"*.{ending}"))
@@ -154,6 +167,4 @@ def _composed(
     size = int(rng.integers(SIDE, min(photo.shape[:2]) + 1))
     top, left = (int(rng.integers(0, length - size + 1)) for length in photo.shape[:2])
     cut = Image.fromarray(photo[top : top + size, left : left + size]).resize((SIDE, SIDE))
-    colour = rng.uniform(0.25, 1.0, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.3, 1.0))
-    lit = 255 * (grey[..., None] * colour * rng.uniform(0.8, 1.2)).clip(0, 1)
-    return np.where(there[..., None], lit, np.asarray(cut)).astype(np.uint8)
+    return np.where(there[..., None], lit(rng, grey), np.asarray(cut))

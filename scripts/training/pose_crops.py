@@ -108,10 +108,11 @@ def _alone(rng: np.random.Generator, individuals: Individuals, box_noise: float)
             continue
         box = jittered(rng, mask_box(mask), side, box_noise)
         angles = viewpoint_on_ray(scene.c2w[:3, :3], np.eye(3), box, scene.focal)
-        return PoseCrop(square_crop(image, box, SIDE), kind, *angles, _order_of(thing))
+        return PoseCrop(square_crop(image, box, SIDE), kind, *angles, order_of(thing))
 
 
-def _order_of(thing: Thing) -> int:
+def order_of(thing: Thing) -> int:
+    """The order of symmetry about the up axis: 1 with a front, 0 where round or irregular."""
     if thing.choice.kind in FACING:
         return 1
     if thing.choice.kind in IRREGULAR:

@@ -1,5 +1,6 @@
 """The training stage of neural meshes, on features that a frozen encoder computed once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,7 @@ class SynthesisStage:
         shape: of the meshes; crops of other kinds are not used.
         recipe: settings.
         world: the processes that share a batch, each some crops of every kind.
+        names: of the kinds, in the order of their numbers in `crops`.
 
     Raises:
         ConfigError: a kind has no crop, or features are not finite.
@@ -79,11 +81,11 @@ class SynthesisStage:
 
     def __init__(
         self, crops: CropSet, features: Float[Tensor, "crops channels grid grid"], shape: MeshesShape,
-        recipe: SynthesisRecipe, world: World = ALONE,
+        recipe: SynthesisRecipe, world: World = ALONE, names: Sequence[str] = NAMES,
     ) -> None:  # fmt: skip
         torch.manual_seed(recipe.seed)
         self.recipe, self.features, self.world = recipe, features, world
-        self.rows = [np.flatnonzero(crops.kind == NAMES.index(name)) for name in shape.kinds]
+        self.rows = [np.flatnonzero(crops.kind == names.index(name)) for name in shape.kinds]
         missing = [name for name, rows in zip(shape.kinds, self.rows) if not len(rows)]
         if missing:
             raise ConfigError(f"There is no crop of {', '.join(missing)} to train on", fix="make more crops")

@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from ovseg3d.encoders import BlockTokens
 from ovseg3d.errors import MeasureError
-from ovseg3d.evaluate import ProbeConfig, ProbeSplit, probe_poses
+from ovseg3d.evaluate import ProbeConfig, ProbeSplit, probe_features, probe_poses
 from ovseg3d.evaluate.metrics import TruePoses, pose_errors_rad
 
 CONFIG = ProbeConfig(learning_rates=(1e-5, 0.003, 0.1), epochs=5)
@@ -84,3 +86,27 @@ def test_splits_that_do_not_fit_are_refused() -> None:
             probe_poses(good, good, features, groups, config=CONFIG)
     with pytest.raises(MeasureError, match="do not fit"):
         probe_poses(good, ProbeSplit(good.features, test.angles_rad), test.features, config=CONFIG)
+
+
+def tokens(count: int, *, first: bool = True) -> list[BlockTokens]:
+    """Blocks whose class tokens are their number, and whose means are minus that."""
+    return [
+        BlockTokens(torch.full((2, 1), float(k)) if first else None, torch.full((2, 1), -float(k)))
+        for k in range(count)
+    ]
+
+
+def test_six_sets_of_features_of_a_deep_tower() -> None:
+    sets = {name: rows[0].tolist() for name, rows in probe_features(tokens(12)).items()}
+    assert sets == {
+        "last 1": [11], "last 1, mean": [11, -11],
+        "last 4": [8, 9, 10, 11], "last 4, mean": [8, 9, 10, 11, -11],
+        "uniform 4": [2, 5, 8, 11], "uniform 4, mean": [2, 5, 8, 11, -11],
+    }  # fmt: skip
+    assert len(sets) * len(ProbeConfig().learning_rates) == 78
+
+
+def test_sets_that_would_be_equal_are_named_once() -> None:
+    assert list(probe_features(tokens(4))) == ["last 1", "last 1, mean", "last 4", "last 4, mean"]
+    stages = {name: rows[0].tolist() for name, rows in probe_features(tokens(5, first=False)).items()}
+    assert stages == {"last 1": [-4], "last 4": [-1, -2, -3, -4]}

@@ -4,33 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from shape_clouds import GREEN, write_shapes
 
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import rotation_of_angles
-from scripts.benchmarks import pose_shapes
-from scripts.benchmarks.pose_shapes import BACKGROUNDS, SIDE, Shapes, shapes_at_hand
-
-GREEN = (0, 255, 0)
-
-
-@pytest.fixture
-def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shapes:
-    """Rods along y with a ball at their front, of four categories with four shapes each, before plain green."""
-    rng = np.random.default_rng(0)
-    ball = rng.normal(size=(2500, 3))
-    ball = 0.15 * ball / np.linalg.norm(ball, axis=1, keepdims=True) + [0, -0.35, 0]
-    rod = rng.uniform(-0.02, 0.02, (2500, 3)) + np.linspace(-0.3, 0.5, 2500)[:, None] * [0, 1, 0]
-    cloud = np.concatenate([ball, rod])
-    (tmp_path / "shapes").mkdir()
-    names = np.repeat(["bottle", "car", "key", "rod"], 4)
-    np.savez(tmp_path / "shapes" / "shapes.npz", points=np.tile(cloud, (16, 1, 1)).astype(np.float16), category=names)
-    for folder in {folder for names in BACKGROUNDS.values() for folder in names}:
-        (tmp_path / folder).mkdir(parents=True)
-        Image.new("RGB", (200, 150), GREEN).save(tmp_path / folder / "0.png")
-    monkeypatch.setenv("OVSEG3D_DATA", str(tmp_path))
-    monkeypatch.setattr(pose_shapes, "KNOWN_COUNT", 2)
-    return shapes_at_hand()
+from scripts.benchmarks.pose_shapes import SIDE, Shapes, shapes_at_hand
+from scripts.benchmarks.shape_fronts import FRONTS
 
 
 def test_parts_share_no_shape(shapes: Shapes) -> None:
@@ -63,3 +42,19 @@ def test_what_is_missing_is_named(shapes: Shapes, tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("OVSEG3D_DATA")
     with pytest.raises(ConfigError, match="are not there"):
         shapes_at_hand()
+
+
+def test_every_category_has_a_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(FRONTS) == 41 and {front.yaw_deg for front in FRONTS.values()} <= {0, 90, 180, 270}
+    assert {name for name, front in FRONTS.items() if front.yaw_deg} == {"hammer", "teapot"}
+    write_shapes(tmp_path, ("car", "teapot"))
+    monkeypatch.setenv("OVSEG3D_DATA", str(tmp_path))
+    points, categories = shapes_at_hand().clouds
+    ball = points[:, :2500].mean(1)
+    # A quarter of a turn clockwise from above takes what is at +x to -y, and so what is at -y to -x.
+    assert np.allclose(ball[categories == "car"], [0, -0.35, 0], atol=0.02)
+    assert np.allclose(ball[categories == "teapot"], [-0.35, 0, 0], atol=0.02)
+    (tmp_path / "shapes" / "shapes.npz").unlink()
+    np.savez(tmp_path / "shapes" / "shapes.npz", points=points, category=["rod"] * len(points))
+    with pytest.raises(ConfigError, match="No front is known for the shapes of 'rod'"):
+        _ = shapes_at_hand().clouds

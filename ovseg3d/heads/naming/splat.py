@@ -100,6 +100,18 @@ def nearness(
     return _pictures(surfels(points), views, size, near, 0.0)
 
 
+def pinholes(
+    points: Float[np.ndarray, "points 3"], views: Float[np.ndarray, "views 3 3"], size: int
+) -> tuple[Float[np.ndarray, "views 2"], Float[np.ndarray, " views"]]:
+    """Where the views of `relief` show the middle of the shape's box, and their focal lengths, in pixels.
+
+    That middle is `DISTANCE` away, in radii of the shape.
+    """
+    shape = surfels(points)
+    drawn = [_projected(shape.points @ turn.T, size) for turn in views]
+    return np.array([middle for _, middle, _ in drawn]), np.array([scale * DISTANCE for _, _, scale in drawn])
+
+
 @dataclass(frozen=True)
 class _Seen:
     """Points and normals in a view's frame."""
@@ -127,10 +139,7 @@ def _pictures(
 
 def _nearest(seen: _Seen, spacing: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels that discs cover, with the point and a weight; discs behind the nearest surface are left out."""
-    xy = seen.points[:, :2] * (DISTANCE / seen.depth)[:, None]
-    low, high = xy.min(0), xy.max(0)
-    scale = SHARE * size / max(float((high - low).max()), 1e-9)
-    xy = (xy - (low + high) / 2) * scale + size / 2
+    xy, _, scale = _projected(seen.points, size)
     radius = float(np.clip(RADIUS * spacing * scale, 1.0, LARGEST_RADIUS * size))
     pixel, point, weight = _discs(xy, radius, size)
     front = np.full(size * size, np.inf)
@@ -138,6 +147,14 @@ def _nearest(seen: _Seen, spacing: float, size: int) -> tuple[np.ndarray, np.nda
     # Discs on the nearest surface; a steep one changes by about its radius within a disc.
     same = seen.depth[point] <= front[pixel] + 2.0 * radius / scale
     return pixel[same], point[same], weight[same]
+
+
+def _projected(points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Pixels of points in a view's frame and of that frame's origin, and pixels to a radius of the shape."""
+    xy = points[:, :2] * (DISTANCE / (points[:, 2] + DISTANCE))[:, None]
+    low, high = xy.min(0), xy.max(0)
+    scale = SHARE * size / max(float((high - low).max()), 1e-9)
+    return (xy - (low + high) / 2) * scale + size / 2, size / 2 - (low + high) / 2 * scale, scale
 
 
 def _discs(xy: np.ndarray, radius: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
