@@ -1,6 +1,6 @@
 """Linear probing of encoders on a data set in ImageNet3D's layout: how much of a pose a linear map reads.
 
-    python -m scripts.benchmarks.pose_photos --output outputs/pose/shapes
+    python -m scripts.benchmarks.make_imagenet3d --output outputs/pose/shapes
     python -m scripts.benchmarks.pose_probes --data outputs/pose/shapes --output outputs/pose/probes
 
 ImageNet3D's procedure by `ovseg3d.evaluate.probe_poses`: heads on all sets of features (`probe_features`) and learning
@@ -43,8 +43,8 @@ from ovseg3d.evaluate.probing import Features, Readout
 from ovseg3d.files import write_json
 from ovseg3d.heads.pose import Box, crop_features
 from scripts import ROOT
+from scripts.benchmarks.make_imagenet3d import KNOWN, SYMMETRIES
 from scripts.benchmarks.pose_answers import AT_ONCE, object_crops, write_answers
-from scripts.benchmarks.pose_photos import KNOWN, SYMMETRIES
 from scripts.start import start
 from scripts.training.pose_stage import load_encoder
 
@@ -59,7 +59,7 @@ class ProbeEncoders:
     """Train probes, write their predictions, and print a line for each."""
 
     data: Path
-    """The folder of scripts.benchmarks.pose_photos."""
+    """The folder of scripts.benchmarks.make_imagenet3d."""
     output: Path = ROOT / "outputs/pose/probes"
     """The folder of predictions, and of figures.json."""
     encoders: tuple[str, ...] = ("dino:builtin", "clip:builtin", "clip:imagenet", "random")

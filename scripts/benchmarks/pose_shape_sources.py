@@ -96,7 +96,7 @@ class MeasureSources:
         kinds = tuple(words(name) for name in shapes.known)
         crops = replace(train.as_set, kind=np.array([shapes.known.index(name) for name in train.category]))
         shape = MeshesShape(kinds, mean_halves(shapes), features.shape[1])
-        stage = SynthesisStage(crops, features, shape, SynthesisRecipe(), kinds)
+        stage = SynthesisStage(crops, features, shape, SynthesisRecipe(), names=kinds)
         for step in range(self.synthesis_steps):
             stage.step(step, step / self.synthesis_steps)
         return stage.meshes.eval()

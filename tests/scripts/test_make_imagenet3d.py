@@ -14,8 +14,8 @@ from ovseg3d.evaluate import evaluate_poses, read_pose_predictions
 from ovseg3d.geometry import rotation_of_angles
 from ovseg3d.heads.naming.splat import surfels
 from scripts.benchmarks.imagenet3d import MeasurePoses
+from scripts.benchmarks.make_imagenet3d import MakePhotos
 from scripts.benchmarks.pose_answers import AnswerPoses
-from scripts.benchmarks.pose_photos import MakePhotos
 from scripts.benchmarks.pose_probes import ProbeEncoders, mirrored, ridge
 from scripts.benchmarks.pose_shapes import Shapes
 
@@ -80,8 +80,8 @@ def test_all_protocols_run_on_it(made: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_procedural_kinds_have_their_own_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.benchmarks.pose_photos.NAMES", ("night stand", "mug"))
-    monkeypatch.setattr("scripts.benchmarks.pose_photos.NOVEL", ("night stand",))
+    monkeypatch.setattr("scripts.benchmarks.make_imagenet3d.NAMES", ("night stand", "mug"))
+    monkeypatch.setattr("scripts.benchmarks.make_imagenet3d.NOVEL", ("night stand",))
     MakePhotos(tmp_path, source="kinds", train_views=2, views=2).main()
     assert {one.category for one in read_imagenet3d(tmp_path, "train")} == {"mug"}
     objects: list[PosedObject] = list(read_imagenet3d(tmp_path, "val"))

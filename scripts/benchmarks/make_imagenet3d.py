@@ -1,7 +1,7 @@
 """Make a benchmark of poses in ImageNet3D's layout, from shapes that are at hand.
 
-    python -m scripts.benchmarks.pose_photos --output outputs/pose/shapes                   # needs $OVSEG3D_DATA
-    python -m scripts.benchmarks.pose_photos --output outputs/pose/kinds --source kinds     # procedural objects
+    python -m scripts.benchmarks.make_imagenet3d --output outputs/pose/shapes                   # needs $OVSEG3D_DATA
+    python -m scripts.benchmarks.make_imagenet3d --output outputs/pose/kinds --source kinds     # procedural objects
     python -m scripts.benchmarks.pose_probes --data outputs/pose/shapes --output outputs/pose/probes
     python -m scripts.benchmarks.imagenet3d --data outputs/pose/shapes --predictions outputs/pose/probes/... \\
         --protocol imagenet3d-open-vocabulary-dataset --known outputs/pose/shapes/known_categories.txt \\
