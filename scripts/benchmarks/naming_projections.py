@@ -1,0 +1,103 @@
+"""Our depth views beside OpenDlign's contour-aware ones and PointCLIP V2's, on real shapes, paired.
+
+    python -m scripts.benchmarks.naming_projections --shapes shapes.npz --contour outputs/contour/tuned.safetensors ...
+
+A tower that was tuned to one projection favours it. So frozen towers are compared, and towers each tuned to the views
+that it sees: the package's (and --weights, of other seeds) to ours, --contour to contour-aware ones, by the same
+recipe, shapes and pictures (`scripts.training.train_naming --projection contour-aware`). All by cosines and less the
+priors of names, which come from views of the same projection. Of several seeds, each shape counts as the share of seeds
+that name it rightly. Intervals are 95 % of a bootstrap over shapes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ovseg3d.evaluate.metrics.naming import bootstrap
+from ovseg3d.files import write_json
+from ovseg3d.heads.naming import ShapeNamer
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
+from ovseg3d.heads.naming.projections import CONTOUR_AWARE, OURS, PROJECTIONS
+from scripts.benchmarks.naming_data import Data, Views, percent, procedural_shapes, real_shapes, see
+from scripts.benchmarks.naming_table import Row
+from scripts.start import start
+
+
+@dataclass(frozen=True)
+class NamingProjections:
+    """Measure; see the module's docstring."""
+
+    shapes: Path
+    """The real shapes, as for `scripts.benchmarks.naming`."""
+    contour: tuple[Path, ...] = ()
+    """Weights tuned to contour-aware views."""
+    weights: tuple[Path, ...] = ()
+    """Weights tuned to ours, besides the package's."""
+    points: tuple[int, ...] = (2048, 4096)
+    """Of each shape."""
+    limit: int | None = None
+    """Measure so many shapes only, drawn at random."""
+    procedural: int = 4
+    """Held-out shapes of each procedural kind."""
+    output: Path = Path("outputs/naming_projections.json")
+    seed: int = 0
+
+    def main(self) -> None:
+        """Measure, print, and write."""
+        torch.set_num_threads(1)
+        namers = {
+            OURS: [ShapeNamer(weights=path) for path in (BUILTIN_WEIGHTS, *self.weights)],
+            CONTOUR_AWARE: [ShapeNamer(weights=path) for path in self.contour],
+        }
+        found: dict[str, Any] = {name: len(own) for name, own in namers.items()}
+        for count in self.points:
+            rng = np.random.default_rng(self.seed)
+            real = real_shapes(self.shapes, rng, count, self.limit)
+            made = procedural_shapes(rng, count, self.procedural, self.limit, held_out=True)
+            for data in (real, made):
+                found[f"{data.name}, {count} points"] = measure(data, namers, count)
+                write_json(self.output, found)
+
+
+def measure(data: Data, namers: dict[str, list[ShapeNamer]], count: int) -> dict[str, Any]:
+    """Top-1 of each projection by each kind of tower, and ours minus the others, paired; printed."""
+    every, first = [*namers[OURS], *namers[CONTOUR_AWARE]], len(namers[OURS])
+    right: dict[tuple[str, str], np.ndarray] = {}
+    for projection, see_shape in PROJECTIONS.items():
+        views = see(see_shape, data, every)
+        of = {OURS: views.tuned[:first], CONTOUR_AWARE: views.tuned[first:]}
+        own = namers.get(projection, [])
+        for priors in (False, True):
+            less = ", less priors" * priors
+            # The priors of a projection are known where weights were tuned to it.
+            if own or not priors:
+                row = Row(projection, "frozen", priors=priors)
+                right[projection, f"frozen{less}"] = mean(row.right(views, data, own or every))
+            row = Row(projection, "tuned", priors=priors)
+            for to, towers in namers.items():
+                if not towers or (priors and to != projection):
+                    continue
+                got = mean(row.right(Views(views.frozen, of[to]), data, towers))
+                right[projection, f"tuned to {to}{less}"] = got
+                if to == projection:
+                    right[projection, f"tuned to its own{less}"] = got
+    found: dict[str, Any] = {f"{p}, {tower}": bootstrap(value) for (p, tower), value in right.items()}
+    for (projection, tower), value in right.items():
+        if projection != OURS and (OURS, tower) in right:
+            found[f"ours minus {projection}, {tower}"] = bootstrap(right[OURS, tower] - value)
+    for name, value in found.items():
+        print(f"{data.name}, {count} points, {len(data.label)} shapes: {name}: {percent(value)}", flush=True)
+    return found
+
+
+def mean(right: Sequence[np.ndarray]) -> np.ndarray:
+    """The share of seeds that name each shape rightly."""
+    return np.mean(right, axis=0)
+
+
+if __name__ == "__main__":
+    start(NamingProjections)
