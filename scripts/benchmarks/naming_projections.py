@@ -22,7 +22,7 @@ from ovseg3d.files import write_json
 from ovseg3d.heads.naming import ShapeNamer
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from ovseg3d.heads.naming.projections import CONTOUR_AWARE, OURS, PROJECTIONS
-from scripts.benchmarks.naming_data import Data, Views, percent, procedural_shapes, real_shapes, see
+from scripts.benchmarks.naming_data import Data, Views, percent, real_shapes, see
 from scripts.benchmarks.naming_table import Row
 from scripts.start import start
 
@@ -41,8 +41,6 @@ class NamingProjections:
     """Of each shape."""
     limit: int | None = None
     """Measure so many shapes only, drawn at random."""
-    procedural: int = 4
-    """Held-out shapes of each procedural kind."""
     output: Path = Path("outputs/naming_projections.json")
     seed: int = 0
 
@@ -55,12 +53,9 @@ class NamingProjections:
         }
         found: dict[str, Any] = {name: len(own) for name, own in namers.items()}
         for count in self.points:
-            rng = np.random.default_rng(self.seed)
-            real = real_shapes(self.shapes, rng, count, self.limit)
-            made = procedural_shapes(rng, count, self.procedural, self.limit, held_out=True)
-            for data in (real, made):
-                found[f"{data.name}, {count} points"] = measure(data, namers, count)
-                write_json(self.output, found)
+            data = real_shapes(self.shapes, np.random.default_rng(self.seed), count, self.limit)
+            found[f"{count} points"] = measure(data, namers, count)
+            write_json(self.output, found)
 
 
 def measure(data: Data, namers: dict[str, list[ShapeNamer]], count: int) -> dict[str, Any]:
@@ -90,7 +85,7 @@ def measure(data: Data, namers: dict[str, list[ShapeNamer]], count: int) -> dict
         if projection != OURS and (OURS, tower) in right:
             found[f"ours minus {projection}, {tower}"] = bootstrap(right[OURS, tower] - value)
     for name, value in found.items():
-        print(f"{data.name}, {count} points, {len(data.label)} shapes: {name}: {percent(value)}", flush=True)
+        print(f"{count} points, {len(data.label)} shapes: {name}: {percent(value)}", flush=True)
     return found
 
 

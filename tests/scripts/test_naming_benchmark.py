@@ -120,7 +120,7 @@ def test_projections_are_compared_by_towers_of_their_own(tmp_path: Path) -> None
     contour, out = tmp_path / "contour.safetensors", tmp_path / "found.json"
     shutil.copy(BUILTIN_WEIGHTS, contour)
     NamingProjections(tmp_path / "shapes.npz", (contour,), points=(200,), limit=2, output=out).main()
-    found = read_json(out)["real, 200 points"]
+    found = read_json(out)["200 points"]
     assert found["contour-aware, tuned to contour-aware"] == found["contour-aware, tuned to ours"]  # equal weights
     difference = found["ours, tuned to its own"][0] - found["contour-aware, tuned to its own"][0]
     assert found["ours minus contour-aware, tuned to its own"][0] == pytest.approx(difference)
