@@ -1,14 +1,14 @@
 """Names of shapes from geometry alone: projections, towers, prompts, few shots, unknown up axes, retrieval.
 
     python -m scripts.benchmarks.naming --shapes shapes.npz --output outputs/naming_figures
-    python -m scripts.benchmarks.naming --shapes shapes.npz --weights outputs/seed1/tuned.safetensors ... --procedural 4
+    python -m scripts.benchmarks.naming --shapes shapes.npz --procedural 4 --weights a/tuned.safetensors b/tuned...
 
 `--shapes` is a .npz with `points` (shapes, points, 3), z up, and `category`. Beside these real shapes, procedural kinds
 are measured in the styles that no training sees, and in the others. "known" are categories that the built-in CLIP has
-seen pictures of. Rows of tuned towers are of the package's weights and of --weights, the same tuning by other seeds:
-their mean, and 95 % by Student's t over the seeds. Other intervals are 95 % of a bootstrap over shapes. Writes
-figures.json, a contact sheet of views, a confusion matrix and a sheet of what names find, and prints tables.
-`scripts.benchmarks.naming_projections` compares projections.
+seen pictures of. Of several --weights, the same tuning by other seeds, rows of tuned towers are their mean, with 95 %
+by Student's t over the seeds, and then those of the first by itself. Other intervals are 95 % of a bootstrap over
+shapes. Writes figures.json, a contact sheet of views, a confusion matrix and a sheet of what names find, and prints
+tables. `scripts.benchmarks.naming_projections` compares projections.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from ovseg3d.evaluate.metrics.naming import bootstrap, measure_retrieval
 from ovseg3d.evaluate.naming import few_shot_curve
 from ovseg3d.files import write_json
 from ovseg3d.heads.naming import ShapeNamer, orbit, relief
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from ovseg3d.heads.naming.projections import OURS, PROJECTIONS
 from ovseg3d.heads.naming.upright import find_up, turn_up
 from ovseg3d.heads.naming.views import Y_UP
@@ -50,8 +51,8 @@ class Naming:
     shapes: Path
     """The real shapes."""
     output: Path = Path("outputs/naming_figures")
-    weights: tuple[Path, ...] = ()
-    """Tuned weights of more seeds, for the table."""
+    weights: tuple[Path, ...] = (BUILTIN_WEIGHTS,)
+    """Tuned weights; of several, all are in the table, and the first are measured in the other parts."""
     points: int = 2048
     """Points of each shape."""
     limit: int | None = None
@@ -80,8 +81,8 @@ class Naming:
         # Drawn apart, so that what is drawn below stays.
         apart = np.random.default_rng([self.seed, 3])
         seen = procedural_shapes(apart, self.points, self.procedural, self.limit, held_out=False)
-        tuned, data = ShapeNamer(), (real, made, seen)
-        namers = [tuned, *(ShapeNamer(weights=path) for path in self.weights)]
+        data, namers = (real, made, seen), [ShapeNamer(weights=path) for path in self.weights]
+        tuned = namers[0]
         found: dict[str, Any] = {"points": self.points, "shapes": {d.name: len(d.label) for d in data}}
         asked = self.projections if self._asks("table") else ()
         views = {p: {d.name: see(PROJECTIONS[p], d, namers) for d in data} for p in asked}

@@ -3,7 +3,7 @@
     python -m scripts.benchmarks.naming_projections --shapes shapes.npz --contour outputs/contour/tuned.safetensors ...
 
 A tower that was tuned to one projection favours it. So frozen towers are compared, and towers each tuned to the views
-that it sees: the package's (and --weights, of other seeds) to ours, --contour to contour-aware ones, by the same
+that it sees: --weights (by default the package's) to ours, --contour to contour-aware ones, by the same
 recipe, shapes and pictures (`scripts.training.train_naming --projection contour-aware`). All by cosines and less the
 priors of names, which come from views of the same projection. Of several seeds, each shape counts as the share of seeds
 that name it rightly. Intervals are 95 % of a bootstrap over shapes.
@@ -35,8 +35,8 @@ class NamingProjections:
     """The real shapes, as for `scripts.benchmarks.naming`."""
     contour: tuple[Path, ...] = ()
     """Weights tuned to contour-aware views."""
-    weights: tuple[Path, ...] = ()
-    """Weights tuned to ours, besides the package's."""
+    weights: tuple[Path, ...] = (BUILTIN_WEIGHTS,)
+    """Weights tuned to ours."""
     points: tuple[int, ...] = (2048, 4096)
     """Of each shape."""
     limit: int | None = None
@@ -48,7 +48,7 @@ class NamingProjections:
         """Measure, print, and write."""
         torch.set_num_threads(1)
         namers = {
-            OURS: [ShapeNamer(weights=path) for path in (BUILTIN_WEIGHTS, *self.weights)],
+            OURS: [ShapeNamer(weights=path) for path in self.weights],
             CONTOUR_AWARE: [ShapeNamer(weights=path) for path in self.contour],
         }
         found: dict[str, Any] = {name: len(own) for name, own in namers.items()}

@@ -30,7 +30,7 @@ def test_it_measures_and_draws(
     points = np.stack([held_out_shape(rng, kind, 400).points for kind in ("mug", "chair")]).astype(np.float16)
     np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "dining_table"]))
     shutil.copy(BUILTIN_WEIGHTS, tmp_path / "other.safetensors")  # without a background: no priors
-    weights = (tmp_path / "other.safetensors",)
+    weights = (BUILTIN_WEIGHTS, tmp_path / "other.safetensors")
     script.Naming(tmp_path / "shapes.npz", tmp_path / "out", weights, points=200, limit=2, turned=1).main()
     found = read_json(tmp_path / "out" / "figures.json")
     rows = {(row["projection"], row["tower"], row["seeds"]): row for row in found["table"]}
