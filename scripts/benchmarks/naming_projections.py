@@ -3,10 +3,10 @@
     python -m scripts.benchmarks.naming_projections --shapes shapes.npz --contour outputs/contour/tuned.safetensors ...
 
 A tower that was tuned to one projection favours it. So frozen towers are compared, and towers each tuned to the views
-that it sees: --weights (by default the package's) to ours, --contour to contour-aware ones, by the same
-recipe, shapes and pictures (`scripts.training.train_naming --projection contour-aware`). All by cosines and less the
-priors of names, which come from views of the same projection. Of several seeds, each shape counts as the share of seeds
-that name it rightly. Intervals are 95 % of a bootstrap over shapes.
+that it sees: --weights (by default the package's) to ours, --contour to contour-aware ones, by the same recipe, shapes
+and pictures (`scripts.training.train_naming --projection contour-aware`). All by cosines, and less the priors of names,
+which come from views of the same projection; PointCLIP V2's are made here. Of several seeds, each shape counts as the
+share of seeds that name it rightly. Intervals are 95 % of a bootstrap over shapes.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,14 @@ import torch
 from ovseg3d.evaluate.metrics.naming import bootstrap
 from ovseg3d.files import write_json
 from ovseg3d.heads.naming import ShapeNamer
+from ovseg3d.heads.naming.background import TOWERS, log_prior
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from ovseg3d.heads.naming.projections import CONTOUR_AWARE, OURS, PROJECTIONS
-from scripts.benchmarks.naming_data import Data, Views, percent, real_shapes, see
+from ovseg3d.synth.kinds import KINDS
+from scripts.benchmarks.naming_data import Data, Views, is_right, name_vectors, percent, real_shapes, see, unit_means
 from scripts.benchmarks.naming_table import Row
 from scripts.start import start
+from scripts.training.naming_background import background
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,10 @@ def measure(data: Data, namers: dict[str, list[ShapeNamer]], count: int) -> dict
         own = namers.get(projection, [])
         for priors in (False, True):
             less = ", less priors" * priors
-            # The priors of a projection are known where weights were tuned to it.
-            if own or not priors:
-                row = Row(projection, "frozen", priors=priors)
-                right[projection, f"frozen{less}"] = mean(row.right(views, data, own or every))
+            logits = frozen_logits(views, data, every[0])
+            if priors:
+                logits -= frozen_prior(projection, own[0] if own else every[0], data, is_known=bool(own))
+            right[projection, f"frozen{less}"] = is_right(logits, data.label).astype(float)
             row = Row(projection, "tuned", priors=priors)
             for to, towers in namers.items():
                 if not towers or (priors and to != projection):
@@ -87,6 +90,28 @@ def measure(data: Data, namers: dict[str, list[ShapeNamer]], count: int) -> dict
     for name, value in found.items():
         print(f"{count} points, {len(data.label)} shapes: {name}: {percent(value)}", flush=True)
     return found
+
+
+def frozen_logits(views: Views, data: Data, namer: ShapeNamer) -> np.ndarray:
+    """Cosines of the frozen tower's vectors with the names, at the encoder's temperature."""
+    return namer.encoder.logit_scale * unit_means(views.frozen) @ name_vectors(namer, data.classes, False).T
+
+
+def frozen_prior(projection: str, namer: ShapeNamer, data: Data, *, is_known: bool) -> np.ndarray:
+    """The logarithm of the names' priors by the frozen tower.
+
+    Args:
+        projection: of the heaps' views.
+        namer: whose tower it is.
+        data: has the names.
+        is_known: the namer's weights were tuned to this projection, so its vectors of heaps lie beside them.
+    """
+    names = name_vectors(namer, data.classes, False)
+    if is_known:
+        return namer.log_prior(names, "frozen")
+    assert namer.tower is not None
+    heaps = background(namer.tower, tuple(KINDS), projection=projection)[:, list(TOWERS).index("frozen")]
+    return log_prior(heaps, names, namer.encoder.logit_scale)
 
 
 def mean(right: Sequence[np.ndarray]) -> np.ndarray:

@@ -98,8 +98,8 @@ class Train:
     """A depth ControlNet of diffusers that makes the pictures, such as lllyasviel/control_v11f1p_sd15_depth."""
     diffusion: str = DIFFUSION
     """The model that --control steers."""
-    projection: Literal["ours", "contour-aware"] = OURS
-    """Of the depth views; contour-aware is OpenDlign's, here in the same views as the pictures."""
+    projection: Literal["ours", "contour-aware", "PointCLIP V2"] = OURS
+    """Of the depth views; contour-aware is OpenDlign's. All are in the same views as the pictures."""
 
     def main(self) -> None:
         """Make the pairs, tune, and write the weights."""

@@ -13,9 +13,9 @@ Projection = Callable[[Float[np.ndarray, "points 3"]], Float[np.ndarray, "views 
 ViewsOf = Callable[[Float[np.ndarray, "points 3"], Float[np.ndarray, "views 3 3"], int], Float[np.ndarray, "views h w"]]
 """From points, rotations to the views' frames (x right, y down, z forward), and pixels of a side."""
 
-OURS, CONTOUR_AWARE = "ours", "contour-aware"
+OURS, CONTOUR_AWARE, POINTCLIP_V2 = "ours", "contour-aware", "PointCLIP V2"
 PROJECTIONS: Mapping[str, Projection] = {
-    "PointCLIP V2": lambda points: pointclip_v2(points @ Y_UP.T),
+    POINTCLIP_V2: lambda points: pointclip_v2(points @ Y_UP.T),
     CONTOUR_AWARE: lambda points: contour_aware(points @ Y_UP.T),
     OURS: relief,
 }
@@ -23,5 +23,6 @@ PROJECTIONS: Mapping[str, Projection] = {
 ANY_VIEWS: Mapping[str, ViewsOf] = {
     OURS: relief,
     CONTOUR_AWARE: lambda points, views, size: contour_aware.seen_from(views)(points),
+    POINTCLIP_V2: lambda points, views, size: pointclip_v2.seen_from(views)(points),
 }
-"""In any views, as towers are tuned to. The contour-aware projection always has its own size: its filters have."""
+"""In any views, as towers are tuned to. The papers' projections always have their own size: their filters have."""
