@@ -12,10 +12,9 @@ from ovseg3d.cli.many_runs import MoreRuns, Output, are_many, over_runs
 from ovseg3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ovseg3d.cli.detect_inputs import Seen
+    from ovseg3d.cli.detect_inputs import NameSources, Seen
     from ovseg3d.cli.tables import Column
     from ovseg3d.heads.detection import DetectedScene, Detection, Detector, Names
-    from ovseg3d.heads.naming import PictureNamer
 
 UP: dict[str, tuple[float, float, float]] = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
@@ -28,9 +27,8 @@ class DetectWhere(Where):
     """The same flags, one of which means more here."""
 
     clip: str | None = None
-    """With a point cloud that has colours: the text-image encoder, as in --clip of train, that also names objects by
-    pictures of them; by default their points alone name them. With a run: its encoder, if the run itself may not name
-    it; its hash is checked."""
+    """With a point cloud: the text-image encoder, as in --clip of train, that also names objects, by what --name-by
+    says. With a run: its encoder, if the run itself may not name it; its hash is checked."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Detect:
 
     The table shows name, score (the expected overlap of the box with the object), size, and which way the object
     faces. With --output, boxes are written as JSON and CSV, with a picture from above. A photo needs depth: an image of
-    a depth camera, or a model that predicts it. With --clip the objects of a cloud with colours are also named by
-    pictures of them, which are rendered.
+    a depth camera, or a model that predicts it. With --clip, or --name-by, the objects of a cloud are also named by
+    pictures of them, which are rendered, or by the shape of their points.
 
     Examples:
       ovseg3d detect room.ply --output boxes
@@ -59,6 +57,10 @@ class Detect:
     """Names to choose from, separated by semicolons, or a file with one per line. What is none of them is left out. By
     default the phrases of the run or the capture, and what is none of these is called object; or else the kinds of
     objects that the detector was trained on."""
+    name_by: str | None = None
+    """What names the objects of a point cloud, separated by commas: head, the detector's own embedding; shape, reliefs
+    of their points, as ovseg3d name sees them; pictures, which are rendered, of a cloud with colours. By default head,
+    and with --clip also pictures, or shape where there are no colours."""
     min_score: float | None = None
     """Least score of a detection, 0 to 1; by default 0.3, and any for the instances of a run."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
@@ -157,13 +159,13 @@ class Detect:
         run = captured and self.view is None
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
-            ("clip", run or cloud, "with a run or a point cloud"),
+            ("clip", run or cloud, "with a run or a point cloud"), ("name_by", cloud, "with a point cloud"),
             ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
             ("intrinsics", photo, "with a photo"), ("scale", not photo, "with a cloud, a run or a scene"),
-            ("device", run or self.depth_model is not None or (cloud and self.where.clip is not None),
-             "with a run, --depth-model or --clip"),
+            ("device", run or self.depth_model is not None or (cloud and self._sources().by_encoder),
+             "with a run, --depth-model, --clip or --name-by"),
             ("backend", run, "with a run"), ("allow_outside", captured, "with a scene or a run"),
             ("max_megapixels", captured, "with a scene or a run"),
         )  # fmt: skip
@@ -177,11 +179,10 @@ class Detect:
         given = None if self.min_score is None else Detector(min_score=self.min_score)
         if not self._is_cloud and not self._is_photo and self.view is None:
             return detect_inputs.in_run(self.input, self.where, given, labels, camera=self.camera, metres=self.scale)
-        detector = given or Detector()
+        detector = replace(given or Detector(), names_objects=self._sources().by_head)
         names = self._names(labels, detector)
         if self._is_cloud:
-            pictures = None if self.where.clip is None else self._picture_namer
-            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale, pictures)
+            return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale, self._sources())
         intrinsics = detect_inputs.parse_intrinsics(self.intrinsics)
         source = detect_inputs.DepthSource(
             self.depth, self.depth_scale, self.depth_model, intrinsics, self.where.device
@@ -197,12 +198,10 @@ class Detect:
 
         return None if labels is None else given_names(labels, detector.names)
 
-    def _picture_namer(self) -> "PictureNamer":
-        """What names a cloud's objects by pictures of them. Raises EncoderError."""
-        from ovseg3d.heads.naming import PictureNamer
-        from ovseg3d.runs.devices import resolve_device
+    def _sources(self) -> "NameSources":
+        from ovseg3d.cli.detect_inputs import NameSources
 
-        return PictureNamer(self.where.clip or "builtin", device=resolve_device(self.where.device))
+        return NameSources(self.name_by, self.where.clip, self.where.device)
 
 
 def _columns(found: "DetectedScene", eye: Any) -> list["Column"]:

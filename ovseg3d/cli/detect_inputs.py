@@ -1,6 +1,6 @@
 """What `detect` looks at: a point cloud, a run, one photo with depth, or a view of a capture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ovseg3d.cli.flags import Where
     from ovseg3d.heads.detection import DetectedScene, Detector, Names
     from ovseg3d.heads.lifting import LiftedPhoto
-    from ovseg3d.heads.naming import PictureNamer
+    from ovseg3d.heads.naming import ObjectNamer
     from ovseg3d.limits import Trust
     from ovseg3d.runs.devices import DeviceName
     from ovseg3d.scene import PointCloud, Scene
@@ -66,6 +66,64 @@ class DepthSource:
         return estimator.metric_depth(rgb, intrinsics)
 
 
+@dataclass(frozen=True)
+class NameSources:
+    """What names the objects of a cloud."""
+
+    by: str | None = None
+    """Sources, separated by commas; None: what --name-by says of its default."""
+    clip: str | None = None
+    """What sees pictures and reliefs; None: the built-in CLIP."""
+    device: "DeviceName" = "auto"
+
+    @property
+    def chosen(self) -> tuple[str, ...] | None:
+        """The sources that were asked for. Raises ConfigError: one is not known, or there is none."""
+        if self.by is None:
+            return None
+        asked = tuple(word.strip() for word in self.by.split(","))
+        wrong = [word for word in asked if word not in SOURCES]
+        if wrong:
+            raise ConfigError(f"--name-by takes {', '.join(SOURCES)}, not {wrong[0]!r}", fix="--name-by head,shape")
+        if asked == ("head",) and self.clip is not None:
+            raise ConfigError("--clip has no effect with --name-by head", fix="leave one out")
+        return asked
+
+    @property
+    def by_head(self) -> bool:
+        """Whether the head's embedding is one of them. Raises ConfigError."""
+        return "head" in (self.chosen or ("head",))
+
+    @property
+    def by_encoder(self) -> bool:
+        """Whether there are others. Raises ConfigError."""
+        return self.clip is not None or self.chosen not in (None, ("head",))
+
+    def load(self, cloud: "PointCloud", path: Path) -> "list[ObjectNamer]":
+        """What names objects besides the head. Raises ConfigError, EncoderError."""
+        from ovseg3d.heads.naming import PictureNamer, ReliefNamer, has_colours
+        from ovseg3d.runs.devices import resolve_device
+
+        chosen, coloured = self.chosen, has_colours(cloud)
+        if chosen is None:
+            chosen = ("head",) if self.clip is None else ("head", "pictures" if coloured else "shape")
+        if "pictures" in chosen and not coloured:
+            raise ConfigError(
+                "The cloud has no colours, or only one, so there are no pictures of it",
+                where=path,
+                fix="--name-by head,shape",
+            )
+        clip, namers = self.clip or "builtin", []
+        if "shape" in chosen:
+            namers.append(ReliefNamer(clip, device=resolve_device(self.device)))
+        if "pictures" in chosen:
+            namers.append(PictureNamer(clip, device=resolve_device(self.device)))
+        return namers
+
+
+SOURCES = ("head", "shape", "pictures")
+
+
 def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:
     """The four numbers of --intrinsics. Raises ConfigError."""
     if text is None:
@@ -103,30 +161,26 @@ TOO_SMALL = "This is too small for a room, and the detector knows objects in roo
 
 def in_cloud(
     path: Path, detector: "Detector", names: "Names | None", up: Any, metres_per_unit: float | None,
-    pictures: "Callable[[], PictureNamer] | None" = None,
+    sources: NameSources = NameSources(),
 ) -> Seen:  # fmt: skip
     """Objects of a file of points.
 
     Args:
         path: the file.
-        detector: finds the objects.
+        detector: finds the objects, and names them if `sources` says so.
         names: to choose from.
         up: unit vector, or None to guess.
         metres_per_unit: or None to guess.
-        pictures: loads what also names the objects, by pictures of them.
+        sources: what names the objects.
 
     Raises:
         SceneError, ConfigError, EncoderError: the input or a flag is not usable.
     """
     from ovseg3d.heads.detection import detect_scene, is_small
-    from ovseg3d.heads.naming import has_colours
     from ovseg3d.scene import read_cloud
 
     cloud, lost = read_cloud(path)
-    if pictures is not None and not has_colours(cloud):
-        raise ConfigError(
-            "The cloud has no colours, or only one, so there are no pictures of it", where=path, fix="leave --clip out"
-        )
+    namers = sources.load(cloud, path)
     notes = (f"{lost:,} points without finite coordinates are left out.",) if lost else ()
     found = detect_scene(
         cloud,
@@ -134,7 +188,7 @@ def in_cloud(
         up=up,
         metres_per_unit=metres_per_unit,
         names=names,
-        pictures=None if pictures is None else pictures(),
+        namers=namers,
     )
     if is_small(cloud, found.frame.metres_per_unit) and not found.frame.is_flat:
         found = replace(found, frame=replace(found.frame, warnings=(*found.frame.warnings, TOO_SMALL)))

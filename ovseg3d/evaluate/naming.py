@@ -9,7 +9,7 @@ compared, all by the mean cosine over views:
     both           each tower on all views
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,19 +19,11 @@ from ovseg3d.datasets import NamedShape, ShapeProtocol
 from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import MeasureError, ShapeError
 from ovseg3d.evaluate.metrics.naming import NO_ANSWER, NamingScores, measure_names, name_ranks
-from ovseg3d.heads.naming import ShapeNamer, contour_aware, pointclip_v2, relief
+from ovseg3d.heads.naming import ShapeNamer
 from ovseg3d.heads.naming.few_shots import cached, logistic
 from ovseg3d.heads.naming.naming import check_points
+from ovseg3d.heads.naming.projections import PROJECTIONS
 from ovseg3d.heads.naming.upright import AXES, turn_up
-from ovseg3d.heads.naming.views import Y_UP
-
-Projection = Callable[[Float[np.ndarray, "points 3"]], Float[np.ndarray, "views h w"]]
-PROJECTIONS: Mapping[str, Projection] = {
-    "PointCLIP V2": lambda points: pointclip_v2(points @ Y_UP.T),
-    "contour-aware": lambda points: contour_aware(points @ Y_UP.T),
-    "ours": relief,
-}
-"""Depth views of points whose z is up."""
 
 
 def name_shapes(

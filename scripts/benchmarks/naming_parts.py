@@ -2,7 +2,6 @@
 
     python -m scripts.benchmarks.naming_parts --shapes shapes.npz
     python -m scripts.benchmarks.naming_parts --rows left-out --weights outputs/naming/tuned_without.safetensors
-    python -m scripts.benchmarks.naming_parts --rows seeds --shapes shapes.npz --weights a/tuned.safetensors ...
 
 Rows:
 
@@ -12,20 +11,17 @@ Rows:
                    saw; shapes in held-out styles are named
     left-out       the towers that were tuned without some kinds, on these kinds alone, against the frozen one; all also
                    less the priors of names; and textured pictures of the same views, which tuning aims at
-    seeds          several tuned towers on the shapes of the table of `scripts.benchmarks.naming`
 
-The tuned tower of the package, but for the last two rows, which take `--weights`. Intervals are 95 % of a bootstrap
+The tuned tower of the package, but for the last row, which takes `--weights`. Intervals are 95 % of a bootstrap
 over shapes, those of several weights 95 % by Student's t over the weights.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import t as student
 
 from ovseg3d.errors import ConfigError, ShapeError
 from ovseg3d.evaluate.metrics.naming import bootstrap
@@ -37,11 +33,11 @@ from ovseg3d.heads.naming.naming import Towers
 from ovseg3d.heads.naming.prompts import class_vectors
 from ovseg3d.synth.holdout import SEEN, pick
 from ovseg3d.synth.kinds import KINDS
-from scripts.benchmarks.naming import Data, Naming, Row, by_share, embed, name_vectors, percent, shares_right, stem
+from scripts.benchmarks.naming_data import Data, embed, name_vectors, over_seeds, percent, real_shapes, see, stem
 from scripts.start import start
 from scripts.training.naming_pairs import Shape, held_out_shape, picture, procedural_shape
 
-ROWS = ("templates", "view-weights", "few-shots", "left-out", "seeds")
+ROWS = ("templates", "view-weights", "few-shots", "left-out")
 SHOTS, DRAWS = (1, 2, 4, 8, 16), 20
 
 
@@ -51,9 +47,9 @@ class NamingParts:
 
     rows: tuple[str, ...] = ROWS[:3]
     shapes: Path | None = None
-    """The real shapes, for templates, view-weights and seeds; as for `scripts.benchmarks.naming`."""
+    """The real shapes, for templates and view-weights; as for `scripts.benchmarks.naming`."""
     weights: tuple[Path, ...] = ()
-    """For left-out, weights tuned without the same kinds, with their card beside them; for seeds, any."""
+    """For left-out, weights tuned without the same kinds, with their card beside them."""
     points: int = 2048
     limit: int | None = None
     """Measure so many real shapes only, drawn at random."""
@@ -71,14 +67,14 @@ class NamingParts:
         if unknown := set(self.rows) - set(ROWS):
             raise ConfigError(f"There is no row {min(unknown)!r}", where="--rows", fix=f"use {', '.join(ROWS)}")
         namer = ShapeNamer()
-        if {"templates", "view-weights", "seeds"} & set(self.rows) and self.shapes is None:
+        if {"templates", "view-weights"} & set(self.rows) and self.shapes is None:
             raise ConfigError("These rows need the real shapes", fix="--shapes shapes.npz")
-        if {"left-out", "seeds"} & set(self.rows) and not self.weights:
+        if "left-out" in self.rows and not self.weights:
             raise ConfigError("These rows need tuned weights", fix="--weights outputs/naming/tuned_without.safetensors")
         if {"templates", "view-weights"} & set(self.rows):
             assert self.shapes is not None
-            data = replace(Naming(self.shapes), limit=self.limit).real(np.random.default_rng(self.seed), self.points)
-            views = view_vectors(namer, data.points)[0.5]
+            data = real_shapes(self.shapes, np.random.default_rng(self.seed), self.points, self.limit)
+            views = see(relief, data, [namer]).tuned[0]
             if "templates" in self.rows:
                 templates(namer, data, views)
             if "view-weights" in self.rows:
@@ -87,8 +83,6 @@ class NamingParts:
             self._few_shots(namer)
         if "left-out" in self.rows:
             self._left_out()
-        if "seeds" in self.rows:
-            self._seeds()
 
     def _few_shots(self, namer: ShapeNamer) -> None:
         rng = np.random.default_rng([self.seed, 1])
@@ -100,7 +94,8 @@ class NamingParts:
         ]
         named = [held_out_shape(rng, kind, self.points) for kind in kinds for _ in range(self.each)]
         label = np.array([kinds.index(shape.kind) for shape in (*pool, *named)])
-        views = view_vectors(namer, [shape.points for shape in (*pool, *named)])[0.5]
+        data = Data("kinds", [shape.points for shape in (*pool, *named)], label, tuple(kinds))
+        views = see(relief, data, [namer]).tuned[0]
         names, scale = name_vectors(namer, kinds, False), namer.encoder.logit_scale
         found = few_shot_curve(
             views,
@@ -148,36 +143,6 @@ class NamingParts:
             if len(of) > 1:
                 print(f"{row}, over {len(of)} weights: {percent(over_seeds([own.mean() for own in of]))}")
 
-    def _seeds(self) -> None:
-        """Top-1 of each of the weights on the shapes of the benchmark's table, and the mean over them."""
-        assert self.shapes is not None
-        rng = np.random.default_rng(self.seed)
-        benchmark = Naming(self.shapes, limit=self.limit)
-        data = benchmark.real(rng, self.points), benchmark.procedural_shapes(rng)
-        first = ShapeNamer(weights=self.weights[0])
-        stems = {d.name: [stem(first, relief(points)) for points in d.points] for d in data}
-        found: dict[str, list[float]] = {}
-        for path in self.weights:
-            namer = ShapeNamer(weights=path)
-            rows = Row("ours", "tuned", namer), Row("ours", "tuned, less priors", namer, priors="tuned")
-            for d in data:
-                views = by_share(namer, stems[d.name])
-                for row in rows:
-                    for group, share in shares_right(d, row.right(views, d), ()).items():
-                        found.setdefault(f"{row.tower}; {group}", []).append(share[0])
-        for row, of in found.items():
-            print(f"{row}: {', '.join(f'{one:.1%}' for one in of)}; mean {percent(over_seeds(of))}")
-
-
-def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of results of several seeds, and its 95 % interval by Student's t; of one seed the interval is
-    infinite."""
-    mean, count = float(np.mean(values)), len(values)
-    if count < 2:
-        return mean, -np.inf, np.inf
-    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
-    return mean, mean - half, mean + half
-
 
 def normalised(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
     """The vectors at unit length."""
@@ -190,16 +155,6 @@ def pictures(namer: ShapeNamer, shape: Shape, rng: np.random.Generator) -> Float
     with torch.no_grad():
         pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
         return namer.embed_views(pixels, 0.0).mean(0).cpu().numpy()
-
-
-def view_vectors(namer: ShapeNamer, clouds: list[np.ndarray]) -> dict[float, Float[np.ndarray, "shapes views dim"]]:
-    """Unit vectors of all views, by the tuned copy's part in the last stage."""
-    found: dict[float, list[np.ndarray]] = {0.0: [], 0.5: []}
-    for points in clouds:
-        stems = stem(namer, relief(points))
-        for share, row in found.items():
-            row.append(embed(namer, stems, share))
-    return {share: np.stack(row) for share, row in found.items()}
 
 
 def templates(namer: ShapeNamer, data: Data, views: np.ndarray) -> None:

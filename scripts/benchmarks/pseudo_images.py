@@ -13,7 +13,7 @@ ScanNet's detection benchmark.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,14 +23,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from ovseg3d.datasets import detection_protocol, read_mmdet3d
-from ovseg3d.errors import ShapeError
 from ovseg3d.evaluate.metrics.detection import FoundBoxes, TrueBoxes, measure_detection
 from ovseg3d.files import write_json
 from ovseg3d.geometry import inside_boxes
 from ovseg3d.heads.detection import Detection, Detector, Names, given_names
-from ovseg3d.heads.detection.names import PICTURE_WEIGHT
 from ovseg3d.heads.detection.normals import estimate_normals
-from ovseg3d.heads.naming import PictureNamer, ShapeNamer
+from ovseg3d.heads.naming import ObjectNamer, PictureNamer, ReliefNamer
 from ovseg3d.heads.naming.pictures import VIEWS
 from ovseg3d.heads.naming.pseudo_images import coloured_surfels, lit, render
 from ovseg3d.heads.naming.viewpoints import choose_viewpoints
@@ -40,8 +38,7 @@ from scripts.benchmarks.detection import ALL_SCORES, FIRST_SEED, found_boxes
 from scripts.start import start
 from scripts.training.detection_rooms import make_detection_room
 
-SHAPE_WEIGHT = 0.25
-"""Of the logarithms of what shapes say, chosen on rooms of development."""
+SHAPE_WEIGHT, PICTURE_WEIGHT = ReliefNamer.weight, PictureNamer.weight
 ROWS: dict[str, dict[str, float]] = {
     "head": {"head": 1.0},
     "shape": {"shape": 1.0},
@@ -73,8 +70,8 @@ class Tally:
     right: dict[str, list[bool]] = field(default_factory=lambda: {row: [] for row in ROWS})
     found: dict[str, dict[str, FoundBoxes]] = field(default_factory=lambda: {row: {} for row in ROWS})
     true: dict[str, TrueBoxes] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    """Of the pictures of each cloud's detections, processor time."""
+    seconds: list[dict[str, float]] = field(default_factory=list)
+    """Of each cloud's detections by namer, processor time."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +104,14 @@ class PseudoImages:
             draw_sheet(self.sheet, next(self._rooms()))
             return
         detector, pictures = Detector(min_score=ALL_SCORES), PictureNamer(self.clip, views=self.views)
-        shapes, figures = ShapeNamer(self.clip), {}
+        namers, figures = {"shape": ReliefNamer(self.clip), "pictures": pictures}, {}
         for where, clouds, names in (
             ("rooms", self._rooms(), detector.names),
             ("scan", self._scans(), scan_names(detector.names)),
         ):
             tally = Tally()
             for one in clouds:
-                self._measure(one, detector, names, (pictures, shapes), tally)
+                self._measure(one, detector, names, namers, tally)
                 print(f"{one.name}: {len(tally.right['head'])} objects so far", flush=True)
             if tally.true:
                 figures[where] = self._report(where, tally)
@@ -139,7 +136,7 @@ class PseudoImages:
             yield LabelledCloud(scene.name, cloud, instance, scene.boxes, scene.labels)
 
     def _measure(
-        self, one: LabelledCloud, detector: Detector, names: Names, namers: tuple[PictureNamer, ShapeNamer], to: Tally
+        self, one: LabelledCloud, detector: Detector, names: Names, namers: Mapping[str, ObjectNamer], to: Tally
     ) -> None:
         known = detector.detect(one.cloud, instance=one.instance)
         embeddings = np.zeros((len(one.boxes), names.vectors.shape[1]))
@@ -170,8 +167,9 @@ class PseudoImages:
                 rows[row]["named_ap_25"] = measure_detection(tally.found[row], tally.true).ap_25
             print(f"| {row} | {100 * rows[row]['true_boxes']:.1f} % | {100 * rows[row]['named_ap_25']:.1f} % |")
         if tally.seconds:
-            rows["pictures"]["seconds"] = float(np.median(tally.seconds))
-            print(f"\npictures of a cloud's boxes: {np.median(tally.seconds):.1f} s of a processor (median)")
+            for source in tally.seconds[0]:
+                rows[source]["seconds"] = float(np.median([one[source] for one in tally.seconds]))
+                print(f"\n{source} of a cloud's boxes: {rows[source]['seconds']:.1f} s of a processor (median)")
         return rows
 
 
@@ -188,21 +186,15 @@ def evidence(
     member: Int[np.ndarray, " points"],
     embeddings: Float[np.ndarray, "boxes text"],
     names: Names,
-    namers: tuple[PictureNamer, ShapeNamer],
-) -> tuple[dict[str, Float[np.ndarray, "boxes names"]], float]:
-    """Logarithms of probabilities by source, and the processor time of the pictures."""
-    pictures, shapes = namers
-    began = time.process_time()
-    seen = pictures.log_probabilities(pictures.embed(cloud, boxes, member), names.texts)
-    seconds = time.process_time() - began
-    texts, felt = shapes.embed_names(names.texts), np.zeros(seen.shape)
-    for row in range(len(boxes)):
-        try:
-            vector = shapes.embed(cloud.xyz[member == row].astype(float))
-        except ShapeError:  # too few points
-            continue
-        felt[row] = np.log(shapes.probabilities(vector, texts) + 1e-12)
-    return {"head": names.log_probabilities(embeddings), "shape": felt, "pictures": seen}, seconds
+    namers: Mapping[str, ObjectNamer],
+) -> tuple[dict[str, Float[np.ndarray, "boxes names"]], dict[str, float]]:
+    """Logarithms of probabilities by source, and the processor time of each namer."""
+    said, seconds = {"head": names.log_probabilities(embeddings)}, {}
+    for source, namer in namers.items():
+        began = time.process_time()
+        said[source] = namer.log_probabilities(namer.embed(cloud, boxes, member), names.texts)
+        seconds[source] = time.process_time() - began
+    return said, seconds
 
 
 def named(said: dict[str, Float[np.ndarray, "boxes names"]], names: Names) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from ovseg3d.files import read_json
 from ovseg3d.heads.naming import ShapeNamer
 from ovseg3d.heads.naming.background import TOWERS, background_file, save_background
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
-from ovseg3d.heads.naming.splat import relief
+from ovseg3d.heads.naming.projections import ANY_VIEWS, OURS
 from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.runs.devices import DeviceName, resolve_device
 from ovseg3d.synth.holdout import SEEN, pick
@@ -55,14 +55,16 @@ def heap(rng: np.random.Generator, kinds: Sequence[str]) -> Float[np.ndarray, "p
 
 
 def background(
-    tower: AlignedTower, kinds: Sequence[str], shapes: int = SHAPES, seed: int = 0
+    tower: AlignedTower, kinds: Sequence[str], shapes: int = SHAPES, seed: int = 0, projection: str = OURS
 ) -> Float[np.ndarray, "shapes towers dim"]:
-    """Unit vectors of heaps of objects of these kinds by the frozen and by the tuned tower, see `TOWERS`."""
+    """Unit vectors of heaps of objects of these kinds, in depth views of a projection (of `ANY_VIEWS`), by the frozen
+    and by the tuned tower, see `TOWERS`."""
     made, size = [], max(RELIEF_SIZE, tower.encoder.preprocess.size[0])
     device = next(tower.branch.parameters()).device
     for index in range(shapes):
         rng = np.random.default_rng([seed, index, 1])
-        views = torch.from_numpy(relief(heap(rng, kinds), random_views(rng, VIEWS), size)).to(device)
+        seen = ANY_VIEWS[projection](heap(rng, kinds), random_views(rng, VIEWS), size)
+        views = torch.from_numpy(seen).float().to(device)
         with torch.no_grad():
             stem = tower.stem(views[:, None].expand(-1, 3, -1, -1))
             rows = torch.stack([tower.finish(stem, TOWERS[name]).mean(0) for name in TOWERS])
@@ -89,7 +91,8 @@ class Background:
         assert namer.tower is not None
         kinds = [kind for kind in KINDS if kind not in left_out]
         path = background_file(self.weights)
-        save_background(path, background(namer.tower, kinds, self.shapes, self.seed), namer.encoder.weight_hash)
+        vectors = background(namer.tower, kinds, self.shapes, self.seed, namer.projection)
+        save_background(path, vectors, namer.encoder.weight_hash)
         print(path)
 
 

@@ -3,6 +3,7 @@
     python -m scripts.training.train_naming --output outputs/naming                 # the built-in CLIP, all kinds
     python -m scripts.training.train_naming --output outputs/naming --without 14    # and one that never saw 14 kinds
     python -m scripts.training.train_naming --output outputs/naming --without 14 --part 1    # 14 others, for trials
+    python -m scripts.training.train_naming --output outputs/contour --projection contour-aware    # OpenDlign's views
     python -m scripts.training.train_naming --output outputs/b16 --clip ViT-B-16:laion2b_s34b_b88k --device cuda
 
 Pairs (`naming_pairs`) are made once and kept in OUTPUT/pairs.npz. The objective is OpenDlign's (Mao et al. 2024,
@@ -26,6 +27,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,8 +37,9 @@ from safetensors.torch import save_file
 from ovseg3d.encoders import load_clip
 from ovseg3d.errors import ConfigError
 from ovseg3d.files import write_atomic, write_json
-from ovseg3d.heads.naming import relief
 from ovseg3d.heads.naming.background import background_file, save_background
+from ovseg3d.heads.naming.naming import PROJECTION
+from ovseg3d.heads.naming.projections import ANY_VIEWS, OURS
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.runs.devices import DeviceName, resolve_device
@@ -48,7 +51,7 @@ from scripts.training.naming_generated import DIFFUSION, Generator
 from scripts.training.naming_pairs import PICTURE_SIZE, RELIEF_SIZE, picture, random_views, seen_shape
 
 KEPT_RANK = 5
-RECIPE = ("shapes", "views", "steps", "rate", "seed", "pairs_seed", "background", "control")
+RECIPE = ("shapes", "views", "steps", "rate", "seed", "pairs_seed", "background", "control", "projection")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Train:
     """A depth ControlNet of diffusers that makes the pictures, such as lllyasviel/control_v11f1p_sd15_depth."""
     diffusion: str = DIFFUSION
     """The model that --control steers."""
+    projection: Literal["ours", "contour-aware", "PointCLIP V2"] = OURS
+    """Of the depth views; contour-aware is OpenDlign's. All are in the same views as the pictures."""
 
     def main(self) -> None:
         """Make the pairs, tune, and write the weights."""
@@ -127,11 +132,11 @@ class Train:
             return
         name = "tuned_without" if self.without else "tuned"
         tensors = {key: value.detach().half().cpu().contiguous() for key, value in tower.trained().items()}
-        facts = {"clip": encoder.id, "clip_weight_hash": encoder.weight_hash}
+        facts = {"clip": encoder.id, "clip_weight_hash": encoder.weight_hash, PROJECTION: self.projection}
         weights = self.output / f"{name}.safetensors"
         write_atomic(weights, lambda path: save_file(tensors, path, facts))
         kinds = [kind for k, kind in enumerate(KINDS) if k not in left_out]
-        vectors = background(tower, kinds, self.background, self.seed)
+        vectors = background(tower, kinds, self.background, self.seed, self.projection)
         save_background(background_file(weights), vectors, encoder.weight_hash)
         card = {
             "name": name,
@@ -151,7 +156,8 @@ class Train:
     def _pairs(self, tower: AlignedTower, world: World) -> Pairs:
         path = self.output / "pairs.npz"
         generated = None if self.control is None else [self.control, self.diffusion]
-        facts = json.dumps([tower.encoder.weight_hash, self.shapes, self.views, self.pairs_seed, generated])
+        settings = [tower.encoder.weight_hash, self.shapes, self.views, self.pairs_seed, generated]
+        facts = json.dumps(settings if self.projection == OURS else [*settings, self.projection])
         if not world.any(path.is_file()):
             made = world.gather_list(self._make(tower, world))
             if world.first:
@@ -166,14 +172,14 @@ class Train:
     def _make(self, tower: AlignedTower, world: World) -> list[tuple[np.ndarray, np.ndarray, int]]:
         """Stem, target and kind of this process's pairs."""
         made, count, side = [], self.shapes * len(KINDS), tower.encoder.preprocess.size[0]
-        generator = None
+        generator, see = None, ANY_VIEWS[self.projection]
         if self.control is not None:
             generator = Generator(self.output / "pictures", self.control, self.diffusion, world.device)
         for index in range(count)[world.own(count)]:
             rng = np.random.default_rng([self.pairs_seed, index])
             kind = index % len(KINDS)
             shape, turns = seen_shape(rng, [list(KINDS)[kind]]), random_views(rng, self.views)
-            grey = torch.from_numpy(relief(shape.points, turns, max(RELIEF_SIZE, side)))[:, None]
+            grey = torch.from_numpy(see(shape.points, turns, max(RELIEF_SIZE, side))).float()[:, None]
             if generator is None:
                 seen = np.stack([picture(shape, turn, rng, max(PICTURE_SIZE, side)) for turn in turns])
             else:

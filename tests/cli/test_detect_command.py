@@ -74,14 +74,40 @@ def test_a_negative_axis_and_the_encoder_of_pictures(cli: Cli, room_file: Path, 
     for flags in (("--up", "-z"), ("--up=-z",)):
         assert json.loads(cli("detect", *flags, fallen, "--json").stdout)["up"] == [0, 0, -1]
     text = " ".join(cli("detect", "--help").stdout.replace("│", " ").split())
-    assert "With a point cloud that has colours: the text-image encoder" in text
+    assert "With a point cloud: the text-image encoder" in text
 
 
-def test_pictures_need_colours_and_an_encoder(cli: Cli, room_file: Path) -> None:
-    done = cli("detect", room_file, "--clip", "builtin")
-    assert done.returncode == 2 and "has no colours" in done.stderr
-    done = cli("detect", room_file, "--device", "cpu")
-    assert done.returncode == 2 and "--clip" in done.stderr
+def test_shapes_name_a_cloud_without_colours(cli: Cli, room_file: Path) -> None:
+    def found(*flags: str) -> list[dict]:
+        done = cli("detect", room_file, "--min-score", 0.1, "--json", *flags)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["detections"]
+
+    head, shape, both = found(), found("--name-by", "shape"), found("--name-by", "head, shape")
+    assert head == found("--name-by", "head") and both == found("--clip", "builtin")
+    names = [[one["candidates"] for one in own] for own in (head, shape, both)]
+    assert names[0] != names[2] != names[1]
+    assert len({json.dumps([one["center"] for one in own]) for own in (head, both)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--name-by", "pictures"), "has no colours"),
+        (("--name-by", "head,colour"), "not 'colour'"),
+        (("--name-by", ""), "--name-by takes"),
+        (("--name-by", "head", "--clip", "builtin"), "no effect"),
+        (("--device", "cpu"), "--clip or --name-by"),
+    ],
+)
+def test_sources_of_names_that_a_cloud_lacks(cli: Cli, room_file: Path, flags: tuple[str, ...], words: str) -> None:
+    done = cli("detect", room_file, *flags)
+    assert done.returncode == 2 and words in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+def test_only_a_clouds_names_have_sources(cli: Cli, tmp_path: Path) -> None:
+    done = cli("detect", tmp_path, "--name-by", "shape")
+    assert done.returncode == 2 and "use it with a point cloud" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Names of shapes: depth views, towers, prompts, the up axis, few shots, and the index."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ovseg3d.heads.naming import (
     relief,
 )
 from ovseg3d.heads.naming.background import background_file, log_prior
-from ovseg3d.heads.naming.contour import SliceProjection, bilateral, gaussian
+from ovseg3d.heads.naming.contour import SliceProjection, gaussian
 from ovseg3d.heads.naming.few_shots import cached, fit_logistic
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS, LEAST_UP
 from ovseg3d.heads.naming.prompts import check_classes, class_vectors
@@ -38,7 +39,7 @@ from ovseg3d.heads.naming.upright import (
     up_odds,
     upright_features,
 )
-from ovseg3d.heads.naming.views import Y_UP, contour_views, look_at
+from ovseg3d.heads.naming.views import Y_UP, look_at
 from ovseg3d.synth.kinds import KINDS
 from ovseg3d.synth.kinds.base import Look
 from ovseg3d.synth.materials import paint
@@ -77,9 +78,63 @@ def sphere(count: int) -> np.ndarray:
 # Projections
 
 
-def slow_contour(points: np.ndarray, turn: np.ndarray, size: int, ratio: float, border: int) -> np.ndarray:
-    """The projection as the paper's constants say, pixel by pixel."""
-    moved = [turn @ point for point in points]
+def paper_view(point: np.ndarray, orbit_deg: float, tilt_deg: float, pole: int = 0) -> tuple[float, float, float]:
+    """A point with y up in a view of the papers: about z by a quarter turn, about x (or, at a pole, about y by a
+    quarter turn), then tilted about y. Written out, so that nothing is taken from the code."""
+    x, y, z = point
+    theta, tilt = np.radians(orbit_deg), np.radians(tilt_deg)
+    a, b, c = -y, x, z
+    if pole:
+        a, c = pole * c, -pole * a
+    b, c = b * np.cos(theta) - c * np.sin(theta), b * np.sin(theta) + c * np.cos(theta)
+    return a * np.cos(tilt) + c * np.sin(tilt), b, -a * np.sin(tilt) + c * np.cos(tilt)
+
+
+CONTOUR_VIEWS = [
+    *((30, 20), (60, 20), (90, 20), (120, 20), (150, 20)),
+    *((180, 20), (210, 20), (240, 20), (270, 20), (300, 12)),
+]
+"""Degrees around the up axis, and of the tilt: OpenDlign's range ends before 330."""
+POINTCLIP_VIEWS = [
+    *((45, 20), (135, 20), (225, 20), (315, 20)),
+    *((0, 20), (90, 20), (180, 20), (270, 20)),
+    *((0, 20, -1), (0, 12, 1)),
+]
+"""Four diagonals, four along axes, and two poles."""
+
+
+def slow_bilateral(pooled: np.ndarray) -> np.ndarray:
+    """Round neighbourhoods of five pixels; both sigmas are 2.823."""
+    size, smooth = len(pooled), np.zeros_like(pooled)
+    reflected = np.pad(pooled, 2, mode="reflect")
+    for i in range(size):
+        for j in range(size):
+            total = weight = 0.0
+            for a in range(-2, 3):
+                for b in range(-2, 3):
+                    if a * a + b * b <= 4:
+                        other = reflected[i + 2 + a, j + 2 + b]
+                        near = np.exp(-(a * a + b * b) / (2 * 2.823**2))
+                        alike = np.exp(-((other - pooled[i, j]) ** 2) / (2 * 2.823**2))
+                        total, weight = total + near * alike * other, weight + near * alike
+            smooth[i, j] = total / weight
+    return smooth
+
+
+def slow_gaussian(pooled: np.ndarray) -> np.ndarray:
+    """Three by three pixels, sigma 3; outside is nothing."""
+    size, smooth = len(pooled), np.zeros_like(pooled)
+    kernel = {(a, b): np.exp(-(a * a + b * b) / (2 * 3.0**2)) for a in (-1, 0, 1) for b in (-1, 0, 1)}
+    for i in range(size):
+        for j in range(size):
+            for (a, b), weight in kernel.items():
+                if 0 <= i + a < size and 0 <= j + b < size:
+                    smooth[i, j] += weight / sum(kernel.values()) * pooled[i + a, j + b]
+    return smooth
+
+
+def slow_slices(moved: np.ndarray, size: int, ratio: float, border: int, smooth) -> np.ndarray:
+    """The projection as the papers' constants say, pixel by pixel."""
     low, high = np.min(moved, axis=0), np.max(moved, axis=0)
     stack = np.zeros((8, size, size))
     for point in moved:
@@ -95,26 +150,35 @@ def slow_contour(points: np.ndarray, turn: np.ndarray, size: int, ratio: float, 
         for i in range(size):
             for j in range(size):
                 pooled[i, j] = part[max(i - 3, 0) : i + 4, max(j - 3, 0) : j + 4].max()
-        reflected = np.pad(pooled, 2, mode="reflect")
-        for i in range(size):
-            for j in range(size):
-                total = weight = 0.0
-                for a in range(-2, 3):
-                    for b in range(-2, 3):
-                        if a * a + b * b <= 4:
-                            other = reflected[i + 2 + a, j + 2 + b]
-                            near = np.exp(-(a * a + b * b) / (2 * 2.823**2))
-                            alike = np.exp(-((other - pooled[i, j]) ** 2) / (2 * 2.823**2))
-                            total, weight = total + near * alike * other, weight + near * alike
-                front[i, j] = max(front[i, j], total / weight)
+        front = np.maximum(front, smooth(pooled))
     return 1 - front / front.max()
 
 
-def test_contour_aware_is_as_the_paper_says() -> None:
+@pytest.mark.parametrize(
+    ("projection", "views", "border", "slow"),
+    [(contour_aware, CONTOUR_VIEWS, 1, slow_bilateral), (pointclip_v2, POINTCLIP_VIEWS, 2, slow_gaussian)],
+    ids=["contour-aware", "PointCLIP V2"],
+)
+def test_projections_are_as_the_papers_say(projection: SliceProjection, views, border: int, slow) -> None:
+    """In a small picture; first, last, and all that differ in more than the angle about the up axis."""
+    ratio = 0.9 if projection is contour_aware else 0.8
+    assert (projection.size, projection.ratio, projection.border) == ((224, 112)[border - 1], ratio, border)
+    for turn, view in zip(projection.views(), views, strict=True):
+        assert np.allclose(turn, np.transpose([paper_view(axis, *view) for axis in np.eye(3)]))
     points = np.random.default_rng(1).normal(size=(150, 3)) * (1.0, 2.0, 0.5)
-    small = SliceProjection(40, 0.9, 1, lambda: contour_views()[[0, 9]], bilateral)
-    for made, turn in zip(small(points), contour_views()[[0, 9]]):
-        assert np.allclose(made, slow_contour(points, turn, 40, 0.9, 1), atol=1e-9)
+    made = replace(projection, size=40)(points)
+    for k in (0, 8, 9):
+        moved = np.array([paper_view(point, *views[k]) for point in points])
+        assert np.allclose(made[k], slow_slices(moved, 40, ratio, border, slow), atol=1e-9)
+
+
+def test_contour_aware_sees_any_view() -> None:
+    """Of points with z up, as relief does: the same side, upright."""
+    chair, turns = thing("chair", 5000), orbit(3)
+    for ours, theirs in zip(relief(chair, turns), contour_aware.seen_from(turns)(chair)):
+        shown = ours < 0.99, theirs < 0.99
+        assert np.logical_and(*shown).sum() > 0.5 * np.logical_or(*shown).sum()
+        assert np.logical_and(shown[0], shown[1][:, ::-1]).sum() < np.logical_and(*shown).sum()
 
 
 def test_contour_aware_has_the_papers_size_and_values() -> None:
@@ -136,12 +200,14 @@ def test_up_is_up_in_all_views_around(see) -> None:
         assert shown[half:].sum() > shown[:half].sum()
 
 
-def test_relief_shows_the_same_at_any_density() -> None:
+@pytest.mark.parametrize(("few", "many", "same", "apart"), [(2_000, 20_000, 0.85, 0.03), (1_000, 50_000, 0.8, 0.04)])
+def test_relief_shows_the_same_at_any_density(few: int, many: int, same: float, apart: float) -> None:
     # Larger discs make a larger outline.
-    thin, dense = (relief(sphere(count), orbit(2)) for count in (2000, 20000))
-    assert np.logical_and(thin < 1, dense < 1).sum() / np.logical_or(thin < 1, dense < 1).sum() > 0.85
+    thin, dense = (relief(sphere(count), orbit(2)) for count in (few, many))
+    assert np.logical_and(thin < 1, dense < 1).sum() / np.logical_or(thin < 1, dense < 1).sum() > same
     both = (thin < 1) & (dense < 1)
-    assert np.abs(thin - dense)[both].mean() < 0.03
+    assert np.abs(thin - dense)[both].mean() < apart
+    assert (thin < 1)[:, 60:164, 60:164].mean() > 0.995 and (dense < 1)[:, 60:164, 60:164].all()  # hardly a hole
 
 
 def test_relief_hides_what_is_behind() -> None:
@@ -201,6 +267,24 @@ def test_tuned_weights_are_interpolated() -> None:
     assert all(torch.allclose(value, frozen[name] + 0.25, atol=1e-6) for name, value in tower.trained().items())
     with pytest.raises(EncoderError, match="another tower"):
         tower.load({"a": torch.zeros(1)})
+
+
+def test_a_namer_takes_the_tuned_weights_partly(tmp_path: Path, namer: ShapeNamer) -> None:
+    chair, names = thing("chair"), namer.embed_names(("mug", "chair"))
+    none, half = (ShapeNamer(views=4, strength=strength) for strength in (0.0, 0.5))
+    frozen = ShapeNamer(views=4, towers="frozen")
+    assert np.allclose(none.embed(chair), frozen.embed(chair), atol=1e-5)
+    assert np.allclose(none.log_prior(names), frozen.log_prior(names), atol=1e-5)
+    whole = namer.embed(chair)
+    assert none.embed(chair) @ whole < half.embed(chair) @ whole < 0.999
+    assert not np.allclose(half.log_prior(names), namer.log_prior(names), atol=1e-3)
+    # An index of other weights is refused.
+    assert len({one.id for one in (none, half, namer)}) == 3
+    ShapeIndex(half.id, (Entry("a.ply", (0, 0)),), half.embed(chair)[None]).save(tmp_path / "index.safetensors")
+    with pytest.raises(CacheError, match="made by"):
+        load_index(tmp_path / "index.safetensors", namer.id)
+    with pytest.raises(ConfigError, match="strength"):
+        ShapeNamer(strength=1.5)
 
 
 # Prompts

@@ -224,7 +224,9 @@ NAMES = Names(("blue box", "red box"), np.eye(1, 192).repeat(2, 0), np.zeros((0,
 
 
 def labels(cloud: PointCloud, instance: np.ndarray, namer: PictureNamer | None) -> dict[int, str | None]:
-    found = Detector(min_score=0.0).detect(cloud, names=NAMES, instance=instance, pictures=namer)
+    found = Detector(min_score=0.0).detect(
+        cloud, names=NAMES, instance=instance, namers=[] if namer is None else [namer]
+    )
     return {int(instance[one.points[0]]): one.label for one in found}
 
 
@@ -242,7 +244,7 @@ def test_a_red_box_is_told_from_a_blue_one(two_boxes: tuple[PointCloud, np.ndarr
         metres_per_unit=0.01,
         names=NAMES,
         instance=instance,
-        pictures=PictureNamer(MeanColour()),
+        namers=[PictureNamer(MeanColour())],
     )
     assert {int(instance[one.points[0]]): one.label for one in found} == {1: "red box", 2: "blue box"}
 

@@ -15,7 +15,9 @@ from ovseg3d.files import read_json, write_json
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
 from scripts.benchmarks import naming as script
 from scripts.benchmarks import naming_rooms
-from scripts.benchmarks.naming_parts import ROWS, NamingParts, over_seeds
+from scripts.benchmarks.naming_data import over_seeds
+from scripts.benchmarks.naming_parts import ROWS, NamingParts
+from scripts.benchmarks.naming_projections import NamingProjections
 from scripts.training.naming_pairs import held_out_shape, picture, random_views, seen_shape
 
 
@@ -27,12 +29,21 @@ def test_it_measures_and_draws(
     rng = np.random.default_rng(0)
     points = np.stack([held_out_shape(rng, kind, 400).points for kind in ("mug", "chair")]).astype(np.float16)
     np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "dining_table"]))
-    script.Naming(tmp_path / "shapes.npz", tmp_path / "out", points=200, limit=2, procedural=1, turned=1).main()
+    shutil.copy(BUILTIN_WEIGHTS, tmp_path / "other.safetensors")  # without a background: no priors
+    weights = (BUILTIN_WEIGHTS, tmp_path / "other.safetensors")
+    script.Naming(tmp_path / "shapes.npz", tmp_path / "out", weights, points=200, limit=2, turned=1).main()
     found = read_json(tmp_path / "out" / "figures.json")
-    rows = {(row["projection"], row["tower"]): row for row in found["table"]}
-    assert set(rows["ours", "tuned"]) >= {"real", "held-out styles"}
-    mean, low, high = rows["contour-aware", "untuned"]["real"]
-    assert low <= mean <= high
+    rows = {(row["projection"], row["tower"], row["seeds"]): row for row in found["table"]}
+    assert set(rows["ours", "tuned", 1]) >= {"real", "held-out styles", "seen styles"}
+    assert len(rows) == len(found["table"])
+    for name in ("PointCLIP V2", "contour-aware", "ours"):
+        mean, low, high = rows[name, "frozen", 1]["real"]
+        assert low <= mean <= high
+        # Two equal weights: no spread.
+        one, all_seeds = (rows[name, "tuned", count]["seen styles"] for count in (1, 2))
+        assert all_seeds == [one[0]] * 3
+    assert {("ours", "half", 2), ("ours", "both", 2), ("ours", "frozen, less priors", 1)} < set(rows)
+    assert set(found["encoders"][0]) >= {"real", "held-out styles", "seen styles"}
     assert set(found["retrieval"]["text"]["recall"]) == {"1", "5", "10"} and found["retrieval"]["text"]["map"] > 0
     assert found["up"]["shapes"] == 1
     for name in ("views", "confusion", "retrieval"):
@@ -87,7 +98,7 @@ def test_parts_are_measured_by_themselves(tmp_path: Path, capsys: pytest.Capture
     weights = (tmp_path / "tuned.safetensors",) * 2
     NamingParts(ROWS, tmp_path / "shapes.npz", weights, points=200, kinds=2, each=3, labelled=2, limit=2).main()
     shown = capsys.readouterr().out
-    assert "tuned, over 2 weights: " in shown and "tuned, less priors; real: " in shown
+    assert "tuned, over 2 weights: " in shown
     assert "template 'a {}': " in shown and "sure minus even" in shown
     assert "few shots, 2 kinds, cached: 1: " in shown and "2: " in shown
     assert "left out: 1 kinds, 3 shapes, of 54 names" in shown and "pictures of the same views, frozen: " in shown
@@ -100,6 +111,22 @@ def test_parts_are_measured_by_themselves(tmp_path: Path, capsys: pytest.Capture
     write_json(tmp_path / "other.json", {"left_out": ["chair"]})
     with pytest.raises(ConfigError, match="different kinds"):
         NamingParts(("left-out",), weights=(weights[0], tmp_path / "other.safetensors")).main()
+
+
+def test_projections_are_compared_by_towers_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = np.stack([held_out_shape(rng, kind, 400).points for kind in ("mug", "chair")]).astype(np.float16)
+    np.savez(tmp_path / "shapes.npz", points=points, category=np.array(["mug", "chair"]))
+    contour, out = tmp_path / "contour.safetensors", tmp_path / "found.json"
+    shutil.copy(BUILTIN_WEIGHTS, contour)
+    NamingProjections(tmp_path / "shapes.npz", (contour,), points=(200,), limit=2, output=out).main()
+    found = read_json(out)["200 points"]
+    assert found["contour-aware, tuned to contour-aware"] == found["contour-aware, tuned to ours"]  # equal weights
+    difference = found["ours, tuned to its own"][0] - found["contour-aware, tuned to its own"][0]
+    assert found["ours minus contour-aware, tuned to its own"][0] == pytest.approx(difference)
+    assert "ours minus PointCLIP V2, frozen" in found and "ours minus PointCLIP V2, tuned to its own" not in found
+    # Priors of other views than a tower was tuned to are not known.
+    assert "ours, tuned to ours, less priors" in found and "ours, tuned to contour-aware, less priors" not in found
 
 
 def test_intervals_over_seeds_are_students() -> None:

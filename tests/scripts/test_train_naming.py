@@ -1,6 +1,7 @@
 """Tuning an image tower to depth views, for towers of several architectures in the formats of real checkpoints."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +18,11 @@ from ovseg3d.heads.naming import ShapeNamer, orbit
 from ovseg3d.heads.naming.background import TOWERS as TOWERS_OF_BACKGROUND
 from ovseg3d.heads.naming.background import background_file, load_background
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS
+from ovseg3d.heads.naming.projections import PROJECTIONS
 from ovseg3d.synth.kinds import KINDS
 from scripts.training import naming_background, naming_generated, train_naming
 from scripts.training.naming_generated import Generator
-from scripts.training.naming_pairs import held_out_shape
+from scripts.training.naming_pairs import Shape, held_out_shape, picture
 from scripts.training.train_naming import Train
 
 FEW = {kind: KINDS[kind] for kind in ("mug", "chair", "lamp")}
@@ -67,6 +69,38 @@ def test_any_tower_is_tuned_by_name(tmp_path: Path, tower: str) -> None:
     Train(tmp_path / "out", clip, shapes=2, views=2, steps=2, without=1, background=2).main()
     assert (tmp_path / "out" / "pairs.npz").stat().st_mtime_ns == before  # frozen features are computed once
     assert len(read_json(tmp_path / "out" / "tuned_without.json")["left_out"]) == 1
+
+
+def test_a_tower_is_tuned_to_the_papers_views(tmp_path: Path) -> None:
+    clip, out = checkpoint(tmp_path, "vit"), tmp_path / "out"
+    few = Train(out, clip, shapes=1, views=2, steps=2, background=2, projection="contour-aware")
+    few.main()
+    namer = ShapeNamer(clip, weights=out / "tuned.safetensors")
+    assert namer.projection == "contour-aware"
+    points = held_out_shape(np.random.default_rng(0), "mug", 300).points
+    seen = torch.from_numpy(PROJECTIONS["contour-aware"](points)).float()[:, None].expand(-1, 3, -1, -1)
+    vector = namer.embed_views(seen).mean(0).detach()
+    assert np.allclose(namer.embed(points), vector / vector.norm(), atol=1e-5)
+    with pytest.raises(ConfigError, match="other settings"):
+        replace(few, projection="ours").main()
+
+
+def test_a_pair_whose_pictures_show_something_else_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures of the first mug show a chair. No label says so: the CLIP does not find its name in them."""
+    monkeypatch.setattr(train_naming, "KEPT_RANK", 1)
+    chair, mugs = held_out_shape(np.random.default_rng(0), "chair", 300), []
+
+    def show(shape: Shape, turn: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+        if shape.kind == "mug" and not any(shape is mug for mug in mugs):
+            mugs.append(shape)
+        return picture(chair if mugs and shape is mugs[0] else shape, turn, rng, size)
+
+    kept = []
+    for name, make in (("right", picture), ("wrong", show)):
+        monkeypatch.setattr(train_naming, "picture", make)
+        Train(tmp_path / name, shapes=2, views=3, steps=1, background=1).main()
+        kept.append(read_json(tmp_path / name / "tuned.json")["pairs"])
+    assert kept == [{"made": 6, "kept": 6}, {"made": 6, "kept": 5}]
 
 
 def test_tuned_weights_know_their_clip(tmp_path: Path) -> None:

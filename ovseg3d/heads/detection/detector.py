@@ -14,13 +14,13 @@ from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
 from ovseg3d.heads.detection.decode import Decoded, decode, decode_groups
-from ovseg3d.heads.detection.names import PICTURE_WEIGHT, Names
+from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.network import Predictions
 from ovseg3d.heads.detection.normals import estimate_normals
 from ovseg3d.heads.detection.passes import predict
 from ovseg3d.heads.detection.records import Candidate, Detection, Segmentation
 from ovseg3d.heads.detection.weights import SHIPPED, TrainedNetwork, load_network
-from ovseg3d.heads.naming import PictureNamer
+from ovseg3d.heads.naming import ObjectNamer
 from ovseg3d.scene.clouds import PointCloud
 
 MIN_POINTS = 50
@@ -36,6 +36,7 @@ class Detector:
         weights: a file of scripts.training.train_detection; by default the shipped one.
         min_score: least score of a detection: the IoU that is expected of its box.
         nms_iou: largest IoU of two boxes.
+        names_objects: whether its own embedding counts among what names the objects; else only other sources do.
         passes: of `detect`, whose predictions are averaged, see `predict`; each takes the network's time anew.
     """
 
@@ -43,6 +44,7 @@ class Detector:
     min_score: float = 0.3
     nms_iou: float = 0.1
     passes: int = 2
+    names_objects: bool = True
 
     @cached_property
     def trained(self) -> TrainedNetwork:
@@ -63,7 +65,7 @@ class Detector:
         metres_per_unit: float = 1.0,
         names: Names | None = None,
         instance: Int[np.ndarray, " points"] | None = None,
-        pictures: PictureNamer | None = None,
+        namers: Sequence[ObjectNamer] = (),
     ) -> tuple[Detection, ...]:
         """The objects of a cloud, by falling score.
 
@@ -75,19 +77,22 @@ class Detector:
                 default those that the network was trained on.
             instance: the instances of the points, if they are known, 0 for none: these are the objects then, and the
                 head says their boxes. `min_score` and `nms_iou` do not count.
-            pictures: also names the objects by pictures that are rendered of them, if the cloud has colours.
+            namers: name the objects besides, such as `PictureNamer` by rendered pictures, if the cloud has colours, and
+                `ReliefNamer` by their points. What all sources say nothing of has no name.
 
         Raises:
             ConfigError: the cloud has too few points, or extends too far.
-            EncoderError: a name is too long for the encoder of pictures.
+            EncoderError: a name is too long for the encoder of a namer.
         """
         level, names = _level(np.asarray(up, np.float64)), names or self.names
         seen = self._look(cloud, level, metres_per_unit, self.passes, instance)
-        odds = names.log_probabilities(seen.found.embeddings)
-        if pictures is not None:
-            vectors = pictures.embed(seen.cloud, seen.found.boxes, seen.members)
-            odds = odds + PICTURE_WEIGHT * pictures.log_probabilities(vectors, names.texts)
-        labels = [names.candidates(row) for row in odds]
+        odds = names.log_probabilities(seen.found.embeddings) * self.names_objects
+        is_told = np.full(len(odds), self.names_objects)
+        for namer in namers:
+            vectors = namer.embed(seen.cloud, seen.found.boxes, seen.members)
+            odds = odds + namer.weight * namer.log_probabilities(vectors, names.texts)
+            is_told |= vectors.any(1)
+        labels = [names.candidates(row) if told else () for row, told in zip(odds, is_told)]
         rows = [row for row, found in enumerate(labels) if found or names.keep_unnamed]
         return _records(seen, rows, labels, level, metres_per_unit)
 

@@ -1,4 +1,4 @@
-"""Names for detections: text vectors to compare their embeddings with, and what pictures of them add."""
+"""Names for detections: text vectors to compare their embeddings with, and sums of what several sources say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ from ovseg3d.heads.detection.records import Candidate
 SYNONYM = 0.5
 """A trained name this similar to a given one means the same, so it is no negative. Built-in CLIP: couch and sofa 0.73,
 carpet and rug 0.57, but chair and desk 0.41, curtain and window 0.40."""
-PICTURE_WEIGHT = 0.3
-"""Of the logarithms of what pictures say, chosen on rooms of development. A small encoder is too sure of itself."""
 MAX_CANDIDATES = 5
 """Names that are kept of each detection."""
 

@@ -1,5 +1,6 @@
 """The objects of a whole cloud, with what had to be assumed about its frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +11,7 @@ from ovseg3d.heads.detection.detector import MIN_POINTS, Detector
 from ovseg3d.heads.detection.frame import SCENE, Frame, bounds_of, guess_frame
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.records import Detection
-from ovseg3d.heads.naming import PictureNamer
+from ovseg3d.heads.naming import ObjectNamer
 from ovseg3d.scene.clouds import PointCloud, cloud_of_array
 from ovseg3d.scene.units import Unit, unit_name
 
@@ -45,7 +46,7 @@ def detect_scene(
     metres_per_unit: float | None = None,
     names: Names | None = None,
     instance: Int[np.ndarray, " points"] | None = None,
-    pictures: PictureNamer | None = None,
+    namers: Sequence[ObjectNamer] = (),
 ) -> DetectedScene:
     """Detect objects in a cloud whose up axis or unit may be unknown.
 
@@ -54,7 +55,7 @@ def detect_scene(
         detector: by default one with the shipped weights.
         up: unit vector; None: z, or what `guess_frame` finds evident.
         metres_per_unit: None: 1, or what `guess_frame` finds evident.
-        names, instance, pictures: see `Detector.detect`.
+        names, instance, namers: see `Detector.detect`.
 
     Raises:
         ConfigError: the cloud has too few points, or extends too far, or the array has other columns.
@@ -76,7 +77,7 @@ def detect_scene(
         return DetectedScene((), frame, is_scale_known=is_known)
     detector = detector or Detector()
     found = detector.detect(
-        cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, pictures=pictures
+        cloud, up=frame.up, metres_per_unit=frame.metres_per_unit, names=names, instance=instance, namers=namers
     )
     return DetectedScene(found, frame, is_scale_known=is_known)
 

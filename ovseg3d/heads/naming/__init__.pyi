@@ -6,6 +6,8 @@ from .index import ShapeIndex as ShapeIndex
 from .index import load_index as load_index
 from .index import mean_query as mean_query
 from .naming import ShapeNamer as ShapeNamer
+from .objects import ObjectNamer as ObjectNamer
+from .objects import ReliefNamer as ReliefNamer
 from .pictures import PictureNamer as PictureNamer
 from .pictures import has_colours as has_colours
 from .prompts import depth_templates as depth_templates

@@ -37,6 +37,14 @@ def log_prior(
     return np.log((odds / odds.sum(1, keepdims=True)).mean(0) + _LEAST)
 
 
+def between(vectors: dict[str, Float[np.ndarray, "shapes dim"]], strength: float) -> dict[str, np.ndarray]:
+    """The vectors where the tuned tower's are so far from the frozen one's, 1 for as they are; see `ShapeNamer`."""
+    if strength == 1 or not vectors:
+        return vectors
+    mixed = (1 - strength) * vectors["frozen"] + strength * vectors["tuned"]
+    return {**vectors, "tuned": mixed / np.linalg.norm(mixed, axis=1, keepdims=True)}
+
+
 def background_file(weights: Path) -> Path:
     """Where the vectors that belong to tuned weights are."""
     return weights.with_suffix(".background.safetensors")

@@ -6,7 +6,7 @@ Everything is in float64 and in a fixed order, so that results are the same bits
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,9 @@ POOL = 7
 BILATERAL_DIAMETER, BILATERAL_SIGMA = 5, 2.823
 GAUSSIAN_SIGMA = 3.0
 """Of PointCLIP V2's 3x3 filter."""
+
+VIEW_AXES = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+"""From x right, y down, z forward to the frame that is projected: x down, y right, z towards the viewer."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class SliceProjection:
         """Depth maps of a shape with y up: 1 where nothing is, 0 at the nearest point."""
         points = np.asarray(points, float)
         return np.stack([self._view(points @ turn.T) for turn in self.views()])
+
+    def seen_from(self, turns: Float[np.ndarray, "views 3 3"]) -> "SliceProjection":
+        """The same in other views: rotations to frames with x right, y down and z forward, of points in any frame."""
+        return replace(self, views=lambda: VIEW_AXES @ turns)
 
     def _view(self, points: np.ndarray) -> np.ndarray:
         low, high = points.min(0), points.max(0)

@@ -19,7 +19,8 @@ from ovseg3d.encoders.base import unit
 from ovseg3d.encoders.weights import hash_files
 from ovseg3d.errors import ConfigError, EncoderError, ShapeError
 from ovseg3d.heads.naming import upright
-from ovseg3d.heads.naming.background import TOWERS, background_file, load_background, log_prior
+from ovseg3d.heads.naming.background import TOWERS, background_file, between, load_background, log_prior
+from ovseg3d.heads.naming.projections import OURS, PROJECTIONS
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, check_classes, class_vectors
 from ovseg3d.heads.naming.records import NameScore, Naming
 from ovseg3d.heads.naming.splat import relief
@@ -37,6 +38,8 @@ _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "builtin.safetensors"
 _CLIP = "clip_weight_hash"
+PROJECTION = "projection"
+"""What tuned weights call the views that they were tuned to."""
 _PARTS: dict[Towers, tuple[str, ...]] = {"tuned": ("tuned",), "frozen": ("frozen",), "both": ("tuned", "frozen")}
 """The towers whose vectors are averaged."""
 
@@ -48,12 +51,16 @@ class ShapeNamer:
         clip: the encoder, or its name as `load_clip` takes it. Tuned weights change the tower of an encoder in place.
         towers: which image tower sees the views; None: the tuned one where there are weights, else the frozen one.
         weights: tuned weights; None: those of the package, which belong to "builtin".
-        views: depth views around a shape.
+        views: depth views around a shape; of other projections than ours, their own ten.
         templates: sentences with {} for the name; None: "a {}".
+        strength: how far the tuned copy is from CLIP's own weights: 1 as it was tuned, 0 not at all, between is an
+            interpolation of weights (Wortsman et al. 2022). What the tower calls shapes of no kind is interpolated
+            likewise.
         device: for computing.
 
     Raises:
         EncoderError: the encoder or the weights cannot be loaded, or do not belong together.
+        ConfigError: `strength` is not from 0 to 1.
     """
 
     def __init__(
@@ -64,8 +71,11 @@ class ShapeNamer:
         weights: Path | None = None,
         views: int = 10,
         templates: Sequence[str] | None = None,
+        strength: float = 1.0,
         device: str | torch.device = "cpu",
     ) -> None:
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"The strength of tuned weights must be from 0 to 1, not {strength:g}", fix="use 1")
         weights = BUILTIN_WEIGHTS if weights is None and clip == "builtin" else weights
         if weights is None and towers in ("tuned", "both"):
             raise EncoderError(
@@ -76,6 +86,8 @@ class ShapeNamer:
         self.device = torch.device(device)
         self.towers: Towers = towers or ("tuned" if weights is not None else "frozen")
         self.views = views
+        self.projection = OURS
+        """Of `PROJECTIONS`: what the tuned weights were tuned to; others than ours have views of their own."""
         self.templates = PLAIN_TEMPLATES if templates is None else tuple(templates)
         self.tower: AlignedTower | None = None
         """The image tower with its tuned copy, where there are tuned weights."""
@@ -88,7 +100,7 @@ class ShapeNamer:
         self._background: dict[str, np.ndarray] = {}
         """Unit vectors of shapes of no kind by tower, where there are tuned weights with such."""
         if weights is not None:
-            self._load(Path(weights))
+            self._load(Path(weights), strength)
 
     def embed(
         self, points: Float[np.ndarray, "points 3"], up: str = "z", stated_up: str | None = None
@@ -214,11 +226,16 @@ class ShapeNamer:
 
     def _embedding(self, points: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """The unit mean over the views around a direction."""
-        pictures = torch.from_numpy(relief(points, orbit(self.views) @ upright.turn_up(direction)))
+        turn = upright.turn_up(direction)
+        if self.projection == OURS:
+            seen = relief(points, orbit(self.views) @ turn)
+        else:
+            seen = PROJECTIONS[self.projection](points @ turn.T).astype(np.float32)
+        pictures = torch.from_numpy(seen)
         with torch.no_grad():
             return unit(self.embed_views(pictures[:, None].expand(-1, 3, -1, -1)).mean(0)).cpu().numpy()
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, strength: float) -> None:
         try:
             with safe_open(path, "pt") as file:
                 tensors, facts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
@@ -232,11 +249,18 @@ class ShapeNamer:
                 where=path,
                 fix="name that one with --clip",
             )
-        self.id += f"@{hash_files([path])[:8]}"
+        self.projection = facts.get(PROJECTION, OURS)
+        if self.projection not in PROJECTIONS:
+            raise EncoderError(
+                f"The weights were tuned to views that are not known: {self.projection!r}",
+                where=path,
+                fix="make others",
+            )
+        self.id += f"@{hash_files([path])[:8]}" + ("" if strength == 1 else f"*{strength:g}")
         self.tower = AlignedTower(self.encoder)
-        self.tower.load(tensors)
+        self.tower.load(tensors, strength)
         beside = background_file(path)
-        self._background = load_background(beside)
+        self._background = between(load_background(beside), strength)
         self.scored_by = f"{self.id}@{hash_files([beside])[:8]}" if self._background else self.id
 
 
