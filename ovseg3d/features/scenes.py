@@ -237,7 +237,7 @@ class _Ahead:
         self._scene, self._digests, self._encoders = scene, digests, encoders
         self._basis, self._seen = basis, seen
         self._coming = deque(missing)
-        self._begun: dict[int, tuple[np.ndarray, DinoKnown]] = {}
+        self._pending: dict[int, tuple[np.ndarray, DinoKnown]] = {}
         count = min(available_cores() - 1, MAX_REGION_WORKERS)
         wanted = count > 0 and encoders.settings.mode == "regions" and len(missing) >= MIN_PHOTOS
         self._workers = RegionWorkers(count) if wanted else None
@@ -246,19 +246,19 @@ class _Ahead:
         """A photo, and what is known of it. Raises SceneError: it cannot be read."""
         if self._workers is not None:
             self._fill(2 * self._workers.count)
-        return self._begun.pop(number) if number in self._begun else self._read(number)
+        return self._pending.pop(number) if number in self._pending else self._read(number)
 
     def _fill(self, count: int) -> None:
         """Begin with the next photos, until so many are under way."""
         assert self._workers is not None
-        while self._coming and len(self._begun) <= count:
+        while self._coming and len(self._pending) <= count:
             number = self._coming.popleft()
             try:
                 photo, known = self._read(number)
             except SceneError:
                 continue  # raised when it is taken
             regions = self._workers.submit(*map_inputs(photo, known.grid, self._encoders.settings))
-            self._begun[number] = photo, replace(known, regions=regions.result)
+            self._pending[number] = photo, replace(known, regions=regions.result)
 
     def _read(self, number: int) -> tuple[np.ndarray, DinoKnown]:
         settings, dino = self._encoders.settings, self._encoders.dino

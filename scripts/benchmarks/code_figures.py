@@ -36,7 +36,8 @@ OLD_WORDS = frozenset(
 DECISION_PATH = {
     "points": ("basis", "lift", "smooth"),
     "instances": (
-        "adjacency", "consensus", "crops", "graph", "grouping", "layout", "proposals", "selection", "superpoints",
+        "adjacency", "consensus", "crops", "graph", "grouping", "joined", "layout", "proposals", "selection",
+        "superpoints",
     ),
     "query": (
         "answer", "candidates", "decision", "default_vocabulary", "hubness", "labels", "layout_prior", "phrase_encoder",
