@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import local
 from typing import IO, Any
 
@@ -19,7 +20,15 @@ from jaxtyping import Integer
 
 from ovseg3d.features.segments import region_map
 
-_CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import serve; serve()"
+_CODE = """
+import os, sys
+answers, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr
+os.dup2(2, 1)  # what a library prints is no answer
+import pickle
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from {} import serve
+serve(answers)
+"""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -34,6 +43,7 @@ class RegionWorkers:
         self.count = count
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="regions")
         self._own = local()
+        self._closing = False
         self.processes: list[subprocess.Popen[bytes]] = []
         """Those that were started."""
 
@@ -50,11 +60,16 @@ class RegionWorkers:
             _send(process.stdin, arguments)
             return pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
+            if self._closing:
+                raise
+            if hasattr(self._own, "process"):
+                self._own.process.kill()  # the next call starts another one
+                del self._own.process
             return region_map(*arguments)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
-            [sys.executable, "-c", _CODE.format(__name__)],
+            [sys.executable, "-P", "-c", _CODE.format(__name__)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -69,18 +84,22 @@ class RegionWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self.processes:
             process.kill()
         self._threads.shutdown()
         for process in self.processes:
-            process.communicate()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # what was still to be sent
+                    assert pipe is not None
+                    pipe.close()
 
 
-def serve() -> None:
+def serve(answers: IO[bytes]) -> None:
     """Answer calls on the standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr
     while True:
         try:
             arguments = pickle.load(sys.stdin.buffer)

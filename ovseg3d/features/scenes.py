@@ -155,9 +155,8 @@ def encode_photos(
         basis = Projection.from_arrays(arrays)
     common = _common_facts(encoders, basis_key)
     keys = [photo_key(frame, digest, settings, common) for frame, digest in zip(scene.frames, digests)]
-    missing = [number for number, key in enumerate(keys) if not cache.path(PHOTOS, key).exists()]
-    with _Ahead(scene, digests, missing, encoders, basis, seen) as ahead:
-        made = _encode_missing(scene, keys, encoders, ahead, report, stop)
+    with _Prefetch(scene, digests, keys, encoders, DinoKnown(basis), seen, stop) as prefetch:
+        made = _encode_missing(scene, keys, encoders, prefetch, report, stop)
     if made is None:
         return None
     names = tuple(frame.name for frame in scene.frames)
@@ -168,7 +167,7 @@ def _encode_missing(
     scene: Scene,
     keys: Sequence[str],
     encoders: Encoders,
-    ahead: "_Ahead",
+    prefetch: "_Prefetch",
     report: OnProgress | None,
     stop: threading.Event,
 ) -> int | None:
@@ -190,7 +189,7 @@ def _encode_missing(
 
         def make(number: int = number, tick: Tick = tick) -> dict[str, np.ndarray]:
             nonlocal made
-            arrays = _encode(*ahead.take(number), encoders, tick)
+            arrays = _encode(*prefetch.take(number), encoders, tick)
             made += 1
             return arrays
 
@@ -198,6 +197,7 @@ def _encode_missing(
             there = cache.read(PHOTOS, key) is not None or cache.try_make(PHOTOS, key, make)
         except _Stopped:
             return None
+        prefetch.drop(number)
         if not there:
             # Another process is encoding it: continue with the rest, then check again.
             waiting.append(number)
@@ -211,54 +211,66 @@ def _encode_missing(
     return None if waiting else made
 
 
-class _Ahead:
-    """Photos to encode, with what is known of them. Regions of the next ones are being computed by processes.
+class _Prefetch:
+    """Photos to encode, with what is known of them. Processes compute the regions of the next ones meanwhile.
 
-    The encoders and each process have a core then; so there are no processes with one core, or for few photos.
+    There are no processes with one core, or for few photos.
 
     Args:
         scene: the scene.
         digests: of all photos.
-        missing: numbers of the photos that have to be encoded, in their order.
+        keys: of their entries in the cache.
         encoders: with resolved settings.
-        basis: the projection of DINO's vectors.
+        known: what is known of every photo.
         seen: DINO's vectors by digest; they are removed.
+        stop: set it to read no further photo.
     """
 
     def __init__(
         self,
         scene: Scene,
         digests: Sequence[str],
-        missing: Sequence[int],
+        keys: Sequence[str],
         encoders: Encoders,
-        basis: Projection | None,
+        known: DinoKnown,
         seen: dict[str, np.ndarray],
+        stop: threading.Event,
     ) -> None:
-        self._scene, self._digests, self._encoders = scene, digests, encoders
-        self._basis, self._seen = basis, seen
-        self._coming = deque(missing)
+        self._scene, self._digests, self._keys, self._encoders = scene, digests, keys, encoders
+        self._known, self._seen, self._stop = known, seen, stop
+        self._coming = deque(number for number in range(len(keys)) if not self._is_made(number))
         self._pending: dict[int, tuple[np.ndarray, DinoKnown]] = {}
         count = min(available_cores() - 1, MAX_REGION_WORKERS)
-        wanted = count > 0 and encoders.settings.mode == "regions" and len(missing) >= MIN_PHOTOS
+        wanted = count > 0 and encoders.settings.mode == "regions" and len(self._coming) >= MIN_PHOTOS
         self._workers = RegionWorkers(count) if wanted else None
 
     def take(self, number: int) -> tuple[np.ndarray, DinoKnown]:
         """A photo, and what is known of it. Raises SceneError: it cannot be read."""
         if self._workers is not None:
-            self._fill(2 * self._workers.count)
+            self._fill(self._workers, 2 * self._workers.count)
         return self._pending.pop(number) if number in self._pending else self._read(number)
 
-    def _fill(self, count: int) -> None:
-        """Begin with the next photos, until so many are under way."""
-        assert self._workers is not None
-        while self._coming and len(self._pending) <= count:
+    def drop(self, number: int) -> None:
+        """Forget a photo, which is made, or which another process is encoding."""
+        self._pending.pop(number, None)
+        if number in self._coming:
+            self._coming.remove(number)
+
+    def _fill(self, workers: RegionWorkers, count: int) -> None:
+        """Start with the next photos, until so many are under way."""
+        while self._coming and len(self._pending) <= count and not self._stop.is_set():
             number = self._coming.popleft()
+            if self._is_made(number):
+                continue
             try:
                 photo, known = self._read(number)
             except SceneError:
                 continue  # raised when it is taken
-            regions = self._workers.submit(*map_inputs(photo, known.grid, self._encoders.settings))
+            regions = workers.submit(*map_inputs(photo, known.grid, self._encoders.settings))
             self._pending[number] = photo, replace(known, regions=regions.result)
+
+    def _is_made(self, number: int) -> bool:
+        return self._encoders.cache.path(PHOTOS, self._keys[number]).exists()
 
     def _read(self, number: int) -> tuple[np.ndarray, DinoKnown]:
         settings, dino = self._encoders.settings, self._encoders.dino
@@ -266,9 +278,9 @@ class _Ahead:
         grid = self._seen.pop(self._digests[number], None)
         if grid is None and dino is not None:
             grid = dino_features(photo, dino, settings, self._encoders.device)
-        return photo, DinoKnown(self._basis, grid)
+        return photo, replace(self._known, grid=grid)
 
-    def __enter__(self) -> "_Ahead":
+    def __enter__(self) -> "_Prefetch":
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -1,8 +1,11 @@
 """Regions that other processes compute: the same bits, none left behind, and no harm when one is lost."""
 
+import io
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,9 +89,64 @@ def test_a_lost_process_costs_nothing_but_time() -> None:
         np.testing.assert_array_equal(index, region_map(photo(seed), *arguments))
 
 
+def test_an_unreadable_answer_is_not_taken_for_the_next_one() -> None:
+    arguments = (None, 384, 16, 0.5)
+    with RegionWorkers(1) as workers:
+        workers.submit(photo(0), *arguments).result()
+        (process,) = workers.processes
+        process.stdout = io.BytesIO(b"no pickle")
+        found = [workers.submit(photo(seed), *arguments).result() for seed in (1, 2)]
+        assert len(workers.processes) == 2 and process.wait() != 0
+    for seed, index in enumerate(found, start=1):
+        np.testing.assert_array_equal(index, region_map(photo(seed), *arguments))
+
+
+def test_files_of_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pickle.py").write_text("raise SystemExit")
+    monkeypatch.setattr(region_workers, "region_map", refuse)
+    with RegionWorkers(1) as workers:
+        assert workers.submit(photo(0), None, 384, 16, 0.5).result().size
+
+
+def test_photos_that_another_process_encodes_do_not_stop_the_others(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second photo is made elsewhere just before its turn."""
+    elsewhere, cache = FeatureCache.at(tmp_path / "elsewhere"), FeatureCache.at(tmp_path / "cache")
+    monkeypatch.setattr(scenes, "available_cores", lambda: 1)
+    there = encode_photos(scene, encoders(elsewhere))
+    assert there is not None
+    monkeypatch.setattr(scenes, "available_cores", lambda: 2)
+    monkeypatch.setattr(extract, "region_map", refuse)  # of none of the others
+    make = FeatureCache.try_make
+
+    def share(own: FeatureCache, group: str, key: str, *arguments: Any) -> bool:
+        made = make(own, group, key, *arguments)
+        if own is cache and key in there.keys[:-1:2]:
+            other = there.keys[there.keys.index(key) + 1]
+            make(own, group, other, lambda: elsewhere.read(group, other))
+        return made
+
+    monkeypatch.setattr(FeatureCache, "try_make", share)
+    shared = encode_photos(scene, encoders(cache))
+    assert shared is not None and shared.made == MIN_PHOTOS // 2 and shared.keys == there.keys
+
+
 def test_no_process_is_left() -> None:
     with RegionWorkers(2) as workers:
         for seed in range(4):
             workers.submit(photo(seed), None, 384, 16, 0.5)
         workers.submit(photo(9), None, 384, 16, 0.5).result()
     assert workers.processes and all(process.poll() is not None for process in workers.processes)
+
+
+def test_an_end_does_not_compute_what_was_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_workers, "region_map", refuse)
+    large = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    with RegionWorkers(1) as workers:
+        workers.submit(photo(0), None, 384, 16, 0.5).result()
+        lost = workers.submit(large, None, 900, 16, 0.5)
+        while not lost.running():
+            time.sleep(0.01)
+    assert isinstance(lost.exception(), OSError | EOFError)
