@@ -73,7 +73,7 @@ class NameSources:
     by: str | None = None
     """Sources, separated by commas; None: what --name-by says of its default."""
     clip: str | None = None
-    """What sees pictures and reliefs; None: the built-in CLIP."""
+    """What sees images and reliefs; None: the built-in CLIP."""
     device: "DeviceName" = "auto"
 
     @property
@@ -106,22 +106,22 @@ class NameSources:
 
         chosen, coloured = self.chosen, has_colours(cloud)
         if chosen is None:
-            chosen = ("head",) if self.clip is None else ("head", "pictures" if coloured else "shape")
-        if "pictures" in chosen and not coloured:
+            chosen = ("head",) if self.clip is None else ("head", "images" if coloured else "shape")
+        if "images" in chosen and not coloured:
             raise ConfigError(
-                "The cloud has no colours, or only one, so there are no pictures of it",
+                "The cloud has no colours, or only one, so there are no images of it",
                 where=path,
                 fix="--name-by head,shape",
             )
         clip, namers = self.clip or "builtin", []
         if "shape" in chosen:
             namers.append(ReliefNamer(clip, device=resolve_device(self.device)))
-        if "pictures" in chosen:
+        if "images" in chosen:
             namers.append(PictureNamer(clip, device=resolve_device(self.device)))
         return namers
 
 
-SOURCES = ("head", "shape", "pictures")
+SOURCES = ("head", "shape", "images")
 
 
 def parse_intrinsics(text: str | None) -> tuple[float, float, float, float] | None:

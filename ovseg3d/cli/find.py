@@ -101,8 +101,9 @@ class Find:
         from ovseg3d.cli.progress import sentence_bar
         from ovseg3d.datasets import find_shapes
         from ovseg3d.heads.naming import Entry, ShapeIndex
+        from ovseg3d.heads.naming.upright import up_id
 
-        path, made_by = self.index or self.folder / INDEX_NAME, f"{namer.id}, up {self.up}"
+        path, made_by = self.index or self.folder / INDEX_NAME, f"{namer.id}, up {up_id(self.up)}"
         known = self._known(path, made_by)
         found: dict[Entry, np.ndarray] = {}
         problems, files = [], find_shapes(self.folder)

@@ -82,8 +82,9 @@ class Name:
         from ovseg3d.cli.console import get_console, show_error
         from ovseg3d.cli.name_list import open_list
         from ovseg3d.cli.progress import sentence_bar
+        from ovseg3d.heads.naming.upright import up_id
 
-        facts = {"encoder": namer.scored_by, "classes": classes, "up": self.up, "top": self.top}
+        facts = {"encoder": namer.scored_by, "classes": classes, "up": up_id(self.up), "top": self.top}
         names = None if self.output is None else open_list(self.output, facts)
         with sentence_bar(get_console(True)) if len(files) > 1 else nullcontext(lambda *_: None) as report:
             for number, file in enumerate(files):

@@ -87,16 +87,17 @@ def write_objectron(folder: Path, objects: Iterable[PosedObject], split: Literal
     the like are not kept: a box in the photo is that of the box in the world.
 
     Raises:
-        SceneError: a name is not CATEGORY/batch-I/J/FRAME, an object has no `box_size`, or a photo is missing.
+        SceneError: a name is not CATEGORY/batch-I/J/FRAME, an object has no `box_size`, distance or focal length, or a
+            photo is missing.
         OutputError: the folder is not writable, or the like.
     """
     videos: dict[str, dict[int, list[PosedObject]]] = {}
     for one in objects:
         video, _, frame = one.name.rpartition("/")
-        if video.count("/") != 2 or not frame.isdecimal():
+        if video.count("/") != 2 or frame != str(int(frame) if frame.isdecimal() else None):
             raise SceneError(f"The name {one.name!r} is not CATEGORY/batch-I/J/FRAME", fix="rename the photo")
-        if one.box_size is None or one.viewpoint.distance <= 0:
-            raise SceneError("An object has no box or no distance", where=one.key, fix="leave it out")
+        if one.box_size is None or one.viewpoint.distance <= 0 or one.focal_px <= 0:
+            raise SceneError("An object has no box, distance or focal length", where=one.key, fix="leave it out")
         videos.setdefault(video, {}).setdefault(int(frame), []).append(one)
     with write_together(folder, None) as staging:
         for video, frames in videos.items():

@@ -162,7 +162,18 @@ def region_map(
     regions: int,
     colour: float,
 ) -> Integer[np.ndarray, "rows columns"]:
-    """The result of `segment` for a photo that is first shrunk to `side` pixels along its shorter side."""
+    """The regions of a photo that is first shrunk.
+
+    Args:
+        photo: of any size.
+        grid: DINO's vectors; None: superpixels alone.
+        side: pixels along the shorter side that the photo is shrunk to.
+        regions: greatest number.
+        colour: weight of colour beside the vectors; see `segment`.
+
+    Returns:
+        The region of each pixel of the shrunk photo, from 0.
+    """
     shrink = min(1.0, side / min(photo.shape[:2]))
     size = (max(1, round(photo.shape[1] * shrink)), max(1, round(photo.shape[0] * shrink)))
     small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX)) if shrink < 1 else photo

@@ -139,7 +139,10 @@ def convert_angles(
         PoseError: the angles are not three each, or not finite.
     """
     (unit, zeros), (new_unit, new_zeros) = _angles_of(source), _angles_of(target)
-    angles = np.array(angles, dtype=np.float64)
+    try:
+        angles = np.array(angles, dtype=np.float64)
+    except ValueError:  # ragged, or no numbers
+        angles = np.zeros(0)
     if angles.shape[-1:] != (3,):
         raise PoseError("The angles are not three each", fix="give azimuth, elevation and theta")
     if not np.isfinite(angles).all():

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg3d.datasets import PosedObject, write_imagenet3d
+from ovseg3d.errors import OutputError
 from ovseg3d.files import write_atomic, write_json
 from ovseg3d.geometry import Viewpoint, rotation_of_angles
 from ovseg3d.heads.naming.splat import DISTANCE, pinholes, relief
@@ -51,8 +52,8 @@ KNOWN, SYMMETRIES = "known_categories.txt", "symmetry_orders.json"
 class MakePhotos:
     """Write the layout, the list of known categories, and orders of symmetry."""
 
-    output: Path = ROOT / "outputs/pose/shapes"
-    """The folder."""
+    output: Path | None = None
+    """The folder, which has no such layout yet; by default outputs/pose/SOURCE."""
     source: Literal["shapes", "kinds"] = "shapes"
     """Real shapes, or procedural kinds."""
     train_views: int = 24
@@ -63,19 +64,22 @@ class MakePhotos:
     """Of viewpoints, colours and backgrounds, or of individuals."""
 
     def main(self) -> None:
-        """Make it."""
+        """Make it. Raises OutputError: the folder has such a layout."""
+        output = self.output or ROOT / "outputs/pose" / self.source
+        if (output / "lists").exists():
+            raise OutputError("The folder has lists of objects already", where=output, fix="name another, or remove it")
         orders: dict[str, list[int]] = {}
         with TemporaryDirectory() as folder:
             for split in get_args(Split):
                 made = list(self._photos(split, Path(folder)))
-                write_imagenet3d(self.output, [one for one, _ in made], split)
+                write_imagenet3d(output, [one for one, _ in made], split)
                 for one, order in made:
                     orders.setdefault(one.category, []).append(order)
                 print(f"{split}: {len(made)} photos of {len({one.category for one, _ in made})} categories", flush=True)
         # Individuals of a procedural kind may differ; only what all share is a symmetry of the category.
         shared = {name: own[0] if len(set(own)) == 1 else 1 for name, own in sorted(orders.items())}
-        write_json(self.output / SYMMETRIES, shared)
-        write_atomic(self.output / KNOWN, "".join(f"{category(name)}\n" for name in self._known()).encode())
+        write_json(output / SYMMETRIES, shared)
+        write_atomic(output / KNOWN, "".join(f"{category(name)}\n" for name in self._known()).encode())
 
     def _known(self) -> Sequence[str]:
         return shapes_at_hand().known if self.source == "shapes" else [name for name in NAMES if name not in NOVEL]

@@ -94,7 +94,15 @@ def write_answers(
     labels: Sequence[str],
     boxes: Sequence[Box] | None = None,
 ) -> None:
-    """A file of predictions, see `ovseg3d.evaluate.poses`; without boxes, the true ones are meant."""
+    """Write a file of predictions, see `ovseg3d.evaluate.poses`.
+
+    Args:
+        path: the file.
+        objects: that are answered.
+        angles: azimuth, elevation, theta of each, radians.
+        labels: the category of each.
+        boxes: of each; None: the true ones are meant.
+    """
     records = {
         one.key: {
             "azimuth_rad": angle[0],

@@ -74,7 +74,7 @@ class SynthesisStage:
         names: of the kinds, in the order of their numbers in `crops`.
 
     Raises:
-        ConfigError: a kind has no crop, or features are not finite.
+        ConfigError: a kind has no crop, features are not finite, or there are more processes than crops of a kind.
     """
 
     name = "synthesis"
@@ -84,6 +84,12 @@ class SynthesisStage:
         recipe: SynthesisRecipe, world: World = ALONE, names: Sequence[str] = NAMES,
     ) -> None:  # fmt: skip
         torch.manual_seed(recipe.seed)
+        if recipe.crops < world.size:
+            raise ConfigError(
+                f"{world.size} processes cannot share {recipe.crops} crops of a kind",
+                where="--recipe.crops",
+                fix=f"give at least {world.size}, or use fewer processes",
+            )
         self.recipe, self.features, self.world = recipe, features, world
         self.rows = [np.flatnonzero(crops.kind == names.index(name)) for name in shape.kinds]
         missing = [name for name, rows in zip(shape.kinds, self.rows) if not len(rows)]

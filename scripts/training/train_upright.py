@@ -8,7 +8,7 @@ held-out ones, without the file axes that `prior` prefers.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,26 @@ from ovseg3d.synth.kinds import KINDS
 from scripts.start import start
 from scripts.training.naming_pairs import held_out_shape, seen_shape
 
-HIDDEN, STEPS, BATCH, DECAY = 32, 800, 512, 0.3
-NOISE = 0.5
-"""On the features, in their deviations, so that the network does not learn single shapes."""
-STRETCH = 0.25
-"""Most that the logarithm of a side is changed by."""
 UP = list(AXES).index("z")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of the network, and of its training."""
+
+    hidden: int = 32
+    steps: int = 800
+    batch: int = 512
+    rate: float = 1e-2
+    decay: float = 0.3
+    label_smoothing: float = 0.02
+    noise: float = 0.5
+    """On the features, in their deviations, so that the network does not learn single shapes."""
+    stretch: float = 0.25
+    """Most that the logarithm of a side is changed by."""
+
+
+RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Fit:
         torch.set_num_threads(1)
         rng = np.random.default_rng([self.seed, 2])
         shapes = (seen_shape(rng, [kind]).points for kind in KINDS for _ in range(self.shapes))
-        seen = features_of(points * np.exp(rng.uniform(-STRETCH, STRETCH, 3)) for points in shapes)
+        seen = features_of(points * np.exp(rng.uniform(-RECIPE.stretch, RECIPE.stretch, 3)) for points in shapes)
         net = fit(seen, self.seed)
         held = features_of(held_out_shape(rng, kind, 2048).points for kind in KINDS for _ in range(self.tests))
         right = {name: share_right(net, table) for name, table in (("seen", seen), ("held", held))}
@@ -56,14 +70,7 @@ class Fit:
             "format_version": 1,
             "license": "Apache-2.0",
             "data": "procedural kinds in seen styles, each seen as if each of its six sides were up; no real shape",
-            "recipe": {
-                "shapes": len(seen),
-                "hidden": HIDDEN,
-                "steps": STEPS,
-                "decay": DECAY,
-                "noise": NOISE,
-                "seed": self.seed,
-            },
+            "recipe": {"shapes": len(seen), **asdict(RECIPE), "seed": self.seed},
             "right way found, without habits of files": {
                 "seen styles": round(float(right["seen"]), 3),
                 "held-out styles": round(float(right["held"]), 3),
@@ -87,15 +94,15 @@ def fit(table: Float[np.ndarray, "shapes 6 features"], seed: int) -> dict[str, n
     torch.manual_seed(seed)
     rows = table.reshape(-1, table.shape[-1])
     mean, deviation = rows.mean(0), rows.std(0) + 1e-9
-    x, wanted = torch.from_numpy((table - mean) / deviation).float(), torch.full((BATCH,), UP)
-    hidden, output = torch.nn.Linear(x.shape[-1], HIDDEN), torch.nn.Linear(HIDDEN, 1, bias=False)
+    x, wanted = torch.from_numpy((table - mean) / deviation).float(), torch.full((RECIPE.batch,), UP)
+    hidden, output = torch.nn.Linear(x.shape[-1], RECIPE.hidden), torch.nn.Linear(RECIPE.hidden, 1, bias=False)
     net = torch.nn.Sequential(hidden, torch.nn.Tanh(), output)
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-2, weight_decay=DECAY)
-    for _ in range(STEPS):
-        seen = x[torch.randint(len(x), (BATCH,))]
-        scores = net(seen + NOISE * torch.randn_like(seen))[..., 0]
+    optimizer = torch.optim.AdamW(net.parameters(), RECIPE.rate, weight_decay=RECIPE.decay)
+    for _ in range(RECIPE.steps):
+        seen = x[torch.randint(len(x), (RECIPE.batch,))]
+        scores = net(seen + RECIPE.noise * torch.randn_like(seen))[..., 0]
         optimizer.zero_grad()
-        F.cross_entropy(scores, wanted, label_smoothing=0.02).backward()
+        F.cross_entropy(scores, wanted, label_smoothing=RECIPE.label_smoothing).backward()
         optimizer.step()
     offset = torch.cat([hidden.weight.T, hidden.bias[None]])
     found = {"hidden": offset.detach().numpy(), "output": output.weight[0].detach().numpy()}

@@ -93,7 +93,7 @@ def test_shapes_name_a_cloud_without_colours(cli: Cli, room_file: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--name-by", "pictures"), "has no colours"),
+        (("--name-by", "images"), "has no colours"),
         (("--name-by", "head,colour"), "not 'colour'"),
         (("--name-by", ""), "--name-by takes"),
         (("--name-by", "head", "--clip", "builtin"), "no effect"),

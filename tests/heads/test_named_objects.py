@@ -61,7 +61,12 @@ def test_sources_are_added_with_their_weight(namer: ReliefNamer, three: tuple[Po
         expected = detector.names.candidates(odds)
         assert [one.label for one in after.candidates] == [one.label for one in expected]
         assert [one.score for one in after.candidates] == pytest.approx([one.score for one in expected], abs=1e-3)
-    assert [one.candidates for one in alone] != [one.candidates for one in both]
+        assert after.candidates != before.candidates
+    for one in Detector(names_objects=False).detect(cloud, instance=instance, namers=[namer]):
+        said = namer.log_probabilities(namer.embed(cloud, NO_BOXES, instance - 1), detector.names.texts)
+        expected = detector.names.candidates(said[int(instance[one.points[0]]) - 1])
+        assert one.candidates[0].label == expected[0].label
+        assert one.candidates[0].score == pytest.approx(expected[0].score, abs=1e-3)
 
 
 def test_of_what_no_source_knows_there_is_no_name(namer: ReliefNamer, three: tuple[PointCloud, np.ndarray]) -> None:

@@ -87,12 +87,14 @@ class Detector:
         level, names = _level(np.asarray(up, np.float64)), names or self.names
         seen = self._look(cloud, level, metres_per_unit, self.passes, instance)
         odds = names.log_probabilities(seen.found.embeddings) * self.names_objects
-        is_told = np.full(len(odds), self.names_objects)
+        is_known = np.full(len(odds), self.names_objects)
         for namer in namers:
             vectors = namer.embed(seen.cloud, seen.found.boxes, seen.members)
             odds = odds + namer.weight * namer.log_probabilities(vectors, names.texts)
-            is_told |= vectors.any(1)
-        labels = [names.candidates(row) if told else () for row, told in zip(odds, is_told)]
+            is_known |= vectors.any(1)
+        if namers and not self.names_objects:  # weights are relative to the head's
+            odds = odds / sum(namer.weight for namer in namers)
+        labels = [names.candidates(row) if known else () for row, known in zip(odds, is_known)]
         rows = [row for row, found in enumerate(labels) if found or names.keep_unnamed]
         return _records(seen, rows, labels, level, metres_per_unit)
 

@@ -19,6 +19,8 @@ from jaxtyping import Float
 from scipy.spatial import ConvexHull, QhullError
 from scipy.special import log_softmax
 
+from ovseg3d.encoders.weights import hash_files
+
 AXES = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
     "-x": (-1.0, 0.0, 0.0), "-y": (0.0, -1.0, 0.0), "-z": (0.0, 0.0, -1.0),
@@ -44,6 +46,11 @@ def weights() -> dict[str, Float[np.ndarray, "..."]]:
     """Of the network: `mean` and `deviation` of features, `hidden` with offsets in its last row, and `output`."""
     kept = json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"]
     return {name: np.array(values) for name, values in kept.items()}
+
+
+def up_id(up: str) -> str:
+    """The given axis; "auto" with a hash of the network, so that what another one estimated is not taken for the same."""
+    return f"auto@{hash_files([WEIGHTS])[:8]}" if up == "auto" else up
 
 
 def upright_score(
