@@ -59,8 +59,8 @@ class Detect:
     objects that the detector was trained on."""
     name_by: str | None = None
     """What names the objects of a point cloud, separated by commas: head, the detector's own embedding; shape, reliefs
-    of their points, as ovseg3d name sees them; images, which are rendered, of a cloud with colours. By default head, and
-    with --clip also images, or shape where there are no colours."""
+    of their points, as ovseg3d name sees them; images, which are rendered, of a cloud with colours. By default head,
+    and with --clip also images, or shape where there are no colours."""
     min_score: float | None = None
     """Least score of a detection, 0 to 1; by default 0.3, and any for the instances of a run."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"

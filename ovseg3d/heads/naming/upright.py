@@ -49,7 +49,7 @@ def weights() -> dict[str, Float[np.ndarray, "..."]]:
 
 
 def up_id(up: str) -> str:
-    """The given axis; "auto" with a hash of the network, so that what another one estimated is not taken for the same."""
+    """The given axis; "auto" with a hash of the network, as another one may estimate other axes."""
     return f"auto@{hash_files([WEIGHTS])[:8]}" if up == "auto" else up
 
 
