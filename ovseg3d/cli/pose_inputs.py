@@ -77,7 +77,7 @@ def in_photo(
     import numpy as np
 
     from ovseg3d.export.poses import PosedScene
-    from ovseg3d.heads.pose import LIKELY, PhotoPoser, square_crop
+    from ovseg3d.heads.pose import MIN_FRONT_PROBABILITY, PhotoPoser, square_crop
     from ovseg3d.runs.devices import resolve_device
     from ovseg3d.scene import read_rgbd
 
@@ -105,7 +105,7 @@ def in_photo(
             notes.append(f"No object is recognised in {place}.")
             continue
         objects.append(_in_photo(seen, camera, box, label, read.scale))
-        if objects[-1].front is not None and objects[-1].score <= LIKELY:
+        if objects[-1].front is not None and objects[-1].score <= MIN_FRONT_PROBABILITY:
             notes.append(
                 f"No front stands out in {place}: that which is found has a probability of {objects[-1].score:.0%}."
             )

@@ -26,7 +26,7 @@ from ovseg3d.heads.naming import (
 from ovseg3d.heads.naming.background import background_file, log_prior
 from ovseg3d.heads.naming.contour import SliceProjection, gaussian
 from ovseg3d.heads.naming.few_shots import cached, fit_logistic
-from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS, LEAST_UP
+from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS, MIN_UP_PROBABILITY
 from ovseg3d.heads.naming.prompts import check_classes, class_vectors
 from ovseg3d.heads.naming.towers import AlignedTower
 from ovseg3d.heads.naming.upright import (
@@ -386,7 +386,7 @@ def test_names_are_told_from_all_likely_axes(namer: ShapeNamer) -> None:
     expected, total = dict.fromkeys(classes, 0.0), 0.0
     for direction, weight in zip(directions, np.exp(odds)):
         axis = next(name for name, vector in AXES.items() if np.allclose(vector, direction))
-        if weight > LEAST_UP:
+        if weight > MIN_UP_PROBABILITY:
             total += weight
             for one in namer.name(mug, classes, up=axis).candidates:
                 expected[one.label] += weight * one.score
@@ -394,7 +394,7 @@ def test_names_are_told_from_all_likely_axes(namer: ShapeNamer) -> None:
     scores = {one.label: one.score * total for one in found.candidates}
     assert scores == pytest.approx(expected, rel=1e-4)
     assert found.up_axis == "y" and found.label == "mug"
-    assert np.exp(odds).sum() == pytest.approx(1) and LEAST_UP < np.exp(odds).max() < 1 - LEAST_UP
+    assert np.exp(odds).sum() == pytest.approx(1) and MIN_UP_PROBABILITY < np.exp(odds).max() < 1 - MIN_UP_PROBABILITY
 
 
 def test_shapes_are_named_however_they_are_turned(namer: ShapeNamer) -> None:

@@ -32,7 +32,7 @@ FEWEST_POINTS = 32
 """Points below which a surface cannot be told."""
 MOST_POINTS = 10_000
 """Of larger clouds, so many are used, drawn at random with a fixed seed."""
-LEAST_UP = 0.02
+MIN_UP_PROBABILITY = 0.02
 """Axes that are less likely to be up by geometry are not looked at: each costs a shape's views."""
 _FLAT = 1e-4
 """A cloud whose second spread is smaller, as a share of its first, is a line."""
@@ -168,10 +168,10 @@ class ShapeNamer:
         names = check_classes(classes)
         points = check_points(points)
         directions, odds = upright.up_odds(points, stated_up) if up == "auto" else (_axis(up)[None], np.zeros(1))
-        likely = odds > np.log(LEAST_UP)
+        likely = odds > np.log(MIN_UP_PROBABILITY)
         direction, vectors = directions[int(odds.argmax())], self.embed_names(names)
-        told = [self.probabilities(self._embedding(points, one), vectors) for one in directions[likely]]
-        scores = np.average(told, axis=0, weights=np.exp(odds[likely]))
+        by_axis = [self.probabilities(self._embedding(points, one), vectors) for one in directions[likely]]
+        scores = np.average(by_axis, axis=0, weights=np.exp(odds[likely]))
         order = np.argsort(-scores, kind="stable")[:top]
         found = tuple(NameScore(names[k], float(scores[k])) for k in order)
         x, y, z = (float(value) for value in direction)

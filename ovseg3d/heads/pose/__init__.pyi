@@ -10,7 +10,7 @@ from .network import PoseShape as PoseShape
 from .photo import CropPose as CropPose
 from .photo import PhotoPoser as PhotoPoser
 from .photo import pose_in_camera as pose_in_camera
-from .records import LIKELY as LIKELY
+from .records import MIN_FRONT_PROBABILITY as MIN_FRONT_PROBABILITY
 from .records import Pose as Pose
 from .synthesis import MeshesShape as MeshesShape
 from .synthesis import NeuralMeshes as NeuralMeshes

@@ -14,7 +14,7 @@ Frame = Literal["input", "world", "camera"]
 Quadruple = tuple[float, float, float, float]
 WITHIN = np.radians(30.0)
 """The score is the probability of an error of at most this."""
-LIKELY = 0.5
+MIN_FRONT_PROBABILITY = 0.5
 """A front is believed if its score is above this: it is likelier right than wrong."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax
 
-from ovseg3d.heads.pose import LIKELY, pose_of_detection
+from ovseg3d.heads.pose import MIN_FRONT_PROBABILITY, pose_of_detection
 from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
@@ -154,11 +154,11 @@ class RunItems:
         """
         poses, detected = self._similarity.context.poses, self._detections.of_instances.get(instance)
         if instance in poses:
-            return poses[instance]["front"] if poses[instance]["score"] > LIKELY else None
+            return poses[instance]["front"] if poses[instance]["score"] > MIN_FRONT_PROBABILITY else None
         if detected is None:
             return None
         chance = detected.symmetry_probability * pose_of_detection(detected).score
-        return detected.front if chance > LIKELY else None
+        return detected.front if chance > MIN_FRONT_PROBABILITY else None
 
 
 def seen_side(normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "2"] | None:
