@@ -102,6 +102,18 @@ def test_the_index_follows_the_folder(cli: Cli, shapes: Path, monkeypatch: pytes
     assert len(embedded) == 2  # the new one, and the one that cannot be used
 
 
+def test_another_model_of_the_up_axis_makes_an_index_anew(
+    cli: Cli, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ovseg3d.heads.naming import upright
+
+    assert "made anew" not in cli("find", shapes, "a box").stderr
+    other = shapes / "upright.txt"
+    other.write_bytes(upright.WEIGHTS.read_bytes() + b" ")
+    monkeypatch.setattr(upright, "WEIGHTS", other)
+    assert "made anew" in cli("find", shapes, "a box").stderr
+
+
 def test_an_index_that_cannot_be_used_or_kept_costs_no_answer(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     """A file that the user names is not overwritten."""
     index = shapes / INDEX_NAME

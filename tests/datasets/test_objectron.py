@@ -52,8 +52,11 @@ def test_there_and_back(chairs: list[PosedObject], tmp_path: Path) -> None:
         list(read_objectron(tmp_path, "chair", "test"))
     with pytest.raises(SceneError, match="no box"):
         write_objectron(tmp_path / "other", [replace(chairs[0], box_size=None)])
-    with pytest.raises(SceneError, match="CATEGORY/batch-I/J/FRAME"):
-        write_objectron(tmp_path / "other", [replace(chairs[0], name="chair/30/a")])
+    with pytest.raises(SceneError, match="focal length"):
+        write_objectron(tmp_path / "other", [replace(chairs[0], focal_px=0.0)])
+    for name in ("chair/30/a", f"{VIDEO}/007"):
+        with pytest.raises(SceneError, match="CATEGORY/batch-I/J/FRAME"):
+            write_objectron(tmp_path / "other", [replace(chairs[0], name=name)])
     assert not (tmp_path / "other").exists()
 
 

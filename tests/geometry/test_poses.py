@@ -1,6 +1,7 @@
 """Poses, viewpoint angles and conventions: against scipy, against the data sets' formulas, and there and back."""
 
 import math
+import typing
 from dataclasses import astuple
 
 import numpy as np
@@ -217,6 +218,9 @@ def test_bad_poses_are_refused():
         convert_angles(np.array([0.0, math.nan, 0.0]), "pascal3d+")
     with pytest.raises(PoseError, match="three each"):
         convert_angles(np.zeros((2, 4)), "pascal3d+")
+    for bad in ([[1, 2, 3], [1, 2]], ["a", "b", "c"]):
+        with pytest.raises(PoseError, match="three each"):
+            typing.no_type_check(convert_angles)(bad, "pascal3d+")
 
 
 def test_unknown_conventions_are_refused_with_the_list():

@@ -9,7 +9,7 @@ from PIL import Image
 from shape_clouds import GREEN
 
 from ovseg3d.datasets import PosedObject, read_imagenet3d, read_lines, read_symmetry_orders
-from ovseg3d.errors import SceneError
+from ovseg3d.errors import OutputError, SceneError
 from ovseg3d.evaluate import evaluate_poses, read_pose_predictions
 from ovseg3d.geometry import rotation_of_angles
 from ovseg3d.heads.naming.splat import surfels
@@ -92,6 +92,8 @@ def test_procedural_kinds_have_their_own_photos(tmp_path: Path, monkeypatch: pyt
         # The radius of the box around the object, seen from its distance, is of the size of the picture of it.
         assert 0.3 < one.focal_px / one.viewpoint.distance / max(x1 - x0, y1 - y0) < 1.2
     assert read_lines(tmp_path / "known_categories.txt") == ["mug"]
+    with pytest.raises(OutputError, match="lists of objects already"):
+        MakePhotos(tmp_path, source="kinds").main()
 
 
 @pytest.mark.parametrize("copies", [1, 4])
