@@ -214,8 +214,6 @@ def _encode_missing(
 class _Prefetch:
     """Photos to encode, with what is known of them. Processes compute the regions of the next ones meanwhile.
 
-    There are no processes with one core, or for few photos.
-
     Args:
         scene: the scene.
         digests: of all photos.
@@ -240,9 +238,8 @@ class _Prefetch:
         self._known, self._seen, self._stop = known, seen, stop
         self._coming = deque(number for number in range(len(keys)) if not self._is_made(number))
         self._pending: dict[int, tuple[np.ndarray, DinoKnown]] = {}
-        count = min(available_cores() - 1, MAX_REGION_WORKERS)
-        wanted = count > 0 and encoders.settings.mode == "regions" and len(self._coming) >= MIN_PHOTOS
-        self._workers = RegionWorkers(count) if wanted else None
+        count = region_processes(encoders.device, len(self._coming)) if encoders.settings.mode == "regions" else 0
+        self._workers = RegionWorkers(count) if count else None
 
     def take(self, number: int) -> tuple[np.ndarray, DinoKnown]:
         """A photo, and what is known of it. Raises SceneError: it cannot be read."""
@@ -286,6 +283,13 @@ class _Prefetch:
     def __exit__(self, *error: Any) -> None:
         if self._workers is not None:
             self._workers.__exit__(*error)
+
+
+def region_processes(device: str | torch.device, photos: int) -> int:
+    """How many processes compute regions of photos: none where the encoders need the cores themselves, and for few."""
+    if torch.device(device).type == "cpu" or photos < MIN_PHOTOS:
+        return 0
+    return min(available_cores() - 1, MAX_REGION_WORKERS)
 
 
 def _common_facts(encoders: Encoders, basis_key: str | None) -> dict[str, Any]:

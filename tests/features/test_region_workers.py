@@ -1,7 +1,6 @@
 """Regions that other processes compute: the same bits, none left behind, and no harm when one is lost."""
 
 import io
-import os
 import signal
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from ovseg3d.features import extract, region_workers, scenes
 from ovseg3d.features.cache import FeatureCache
 from ovseg3d.features.extract import FeatureSettings
 from ovseg3d.features.region_workers import RegionWorkers
-from ovseg3d.features.scenes import MIN_PHOTOS, Encoders, encode_photos
+from ovseg3d.features.scenes import MIN_PHOTOS, Encoders, encode_photos, region_processes
 from ovseg3d.features.segments import region_map
 from ovseg3d.scene import Camera, Frame, Scene
 
@@ -47,15 +46,14 @@ def refuse(*_: object) -> np.ndarray:
     raise AssertionError("a region map was computed here")
 
 
-@pytest.mark.parametrize("cores", ["2", "3"])
+@pytest.mark.parametrize("count", [1, 2])
 def test_the_number_of_processes_does_not_change_a_bit(
-    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: str
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("ovseg3d.features.scenes.available_cores", lambda: int(os.environ[CORES_VARIABLE]))
     found = []
-    for number in ("1", cores):
-        monkeypatch.setenv(CORES_VARIABLE, number)
-        cache = FeatureCache.at(tmp_path / number)
+    for number in (0, count):
+        monkeypatch.setattr(scenes, "region_processes", lambda *_, number=number: number)
+        cache = FeatureCache.at(tmp_path / str(number))
         features = encode_photos(scene, encoders(cache))
         assert features is not None and features.made == MIN_PHOTOS
         found.append([cache.read("photos", key) for key in features.keys])
@@ -67,11 +65,14 @@ def test_the_number_of_processes_does_not_change_a_bit(
             np.testing.assert_array_equal(values, shared[name], err_msg=name)
 
 
-def test_few_photos_start_no_process(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "RegionWorkers", refuse)
-    monkeypatch.setattr(scenes, "available_cores", lambda: 8)
-    monkeypatch.setattr(scenes, "MIN_PHOTOS", MIN_PHOTOS + 1)
-    assert encode_photos(scene, encoders(FeatureCache.at(tmp_path / "cache"))) is not None
+def test_processes_are_for_many_photos_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    for cores in ("1", "3", "64"):
+        monkeypatch.setenv(CORES_VARIABLE, cores)
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
+        counts.append(region_processes("cuda", MIN_PHOTOS))
+    assert counts == [0, 2, 3]
+    assert region_processes("cuda", MIN_PHOTOS - 1) == region_processes("cpu", MIN_PHOTOS) == 0
 
 
 def test_a_lost_process_costs_nothing_but_time() -> None:
@@ -114,10 +115,9 @@ def test_photos_that_another_process_encodes_do_not_stop_the_others(
 ) -> None:
     """Every second photo is made elsewhere just before its turn."""
     elsewhere, cache = FeatureCache.at(tmp_path / "elsewhere"), FeatureCache.at(tmp_path / "cache")
-    monkeypatch.setattr(scenes, "available_cores", lambda: 1)
     there = encode_photos(scene, encoders(elsewhere))
     assert there is not None
-    monkeypatch.setattr(scenes, "available_cores", lambda: 2)
+    monkeypatch.setattr(scenes, "region_processes", lambda *_: 1)
     monkeypatch.setattr(extract, "region_map", refuse)  # of none of the others
     make = FeatureCache.try_make
 
