@@ -199,8 +199,8 @@ class Benchmark:
         rows = {}
         for name in found[0]:
             errors = np.concatenate([one[name] for one in found])
-            rows[f"{name}, shown"] = _figures(errors[~np.isnan(errors)])
-            rows[f"{name}, all"] = _figures(np.nan_to_num(errors, nan=180.0))
+            rows[f"{name}, shown"] = error_figures(errors[~np.isnan(errors)])
+            rows[f"{name}, all"] = error_figures(np.nan_to_num(errors, nan=180.0))
         for name, own in rows.items():
             print(name, {key: round(value, 3) for key, value in own.items()}, flush=True)
         return rows
@@ -239,10 +239,11 @@ def decoded(found: PosePredictions) -> np.ndarray:
 
 def yaw_figures(objects: Sequence[RoomObject], source: str) -> dict[str, float]:
     """Shares within 30 and 10 degrees and the median error of the yaw by one source."""
-    return _figures(np.array([yaw_error(one, source) for one in objects]))
+    return error_figures(np.array([yaw_error(one, source) for one in objects]))
 
 
-def _figures(errors: np.ndarray) -> dict[str, float]:
+def error_figures(errors: np.ndarray) -> dict[str, float]:
+    """Shares within 30 and 10 degrees and the median of errors in degrees; 180 without an answer."""
     return {
         "objects": len(errors),
         "acc_30": float((errors < 30).mean()),

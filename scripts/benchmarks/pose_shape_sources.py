@@ -29,7 +29,7 @@ from ovseg3d.heads.detection import Detector
 from ovseg3d.heads.pose import CropPose, MeshesShape, NeuralMeshes, PoseNetwork, PoseShape, crop_features, fuse
 from ovseg3d.scene import PointCloud
 from scripts import ROOT
-from scripts.benchmarks.pose import DEV_SEED, TEST_VIEWS, TRAINING_VIEWS
+from scripts.benchmarks.pose import DEV_SEED, TEST_VIEWS, TRAINING_VIEWS, error_figures
 from scripts.benchmarks.pose_answers import words
 from scripts.benchmarks.pose_shapes import Part, ShapeCrops, Shapes, shapes_at_hand
 from scripts.benchmarks.pose_synthesis import on_coarse_grid, periodic_poses, product, synthesised
@@ -80,7 +80,7 @@ class MeasureSources:
                 found = measure_poses(PredictedPoses(np.array([one.angles for one in poses])), true)
                 figures[f"{part}, {name}"] = vars(found.figures["all, up to symmetry"])
             for name, errors in yaw_errors(shapes, part, test, crops, detector).items():
-                figures[f"{part}, yaw, {name}"] = _figures(errors)
+                figures[f"{part}, yaw, {name}"] = error_figures(errors)
         for name, own in figures.items():
             print(f"{name:28}", {key: round(own[key], 3) for key in ("acc_30", "acc_10", "median_deg", "objects")})
         write_json(self.output, figures)
@@ -157,15 +157,6 @@ def away_deg(yaw_rad: float, true_rad: float, order: int) -> float:
     """Degrees between two yaws, up to symmetry of an order of at least 1."""
     period = 2 * np.pi / order
     return float(np.degrees(abs((yaw_rad - true_rad + period / 2) % period - period / 2)))
-
-
-def _figures(errors: np.ndarray) -> dict[str, float]:
-    return {
-        "objects": len(errors),
-        "acc_30": float((errors < 30).mean()),
-        "acc_10": float((errors < 10).mean()),
-        "median_deg": float(np.median(errors)),
-    }
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def log_prior(
     return np.log((odds / odds.sum(1, keepdims=True)).mean(0) + _LEAST)
 
 
-def between(vectors: dict[str, Float[np.ndarray, "shapes dim"]], strength: float) -> dict[str, np.ndarray]:
-    """The vectors where the tuned tower's are so far from the frozen one's, 1 for as they are; see `ShapeNamer`."""
+def interpolate(vectors: dict[str, Float[np.ndarray, "shapes dim"]], strength: float) -> dict[str, np.ndarray]:
+    """The vectors with those of the tuned tower interpolated between the frozen tower's, strength 0, and its own, 1."""
     if strength == 1 or not vectors:
         return vectors
     mixed = (1 - strength) * vectors["frozen"] + strength * vectors["tuned"]

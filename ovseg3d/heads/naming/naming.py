@@ -19,7 +19,7 @@ from ovseg3d.encoders.base import unit
 from ovseg3d.encoders.weights import hash_files
 from ovseg3d.errors import ConfigError, EncoderError, ShapeError
 from ovseg3d.heads.naming import upright
-from ovseg3d.heads.naming.background import TOWERS, background_file, between, load_background, log_prior
+from ovseg3d.heads.naming.background import TOWERS, background_file, interpolate, load_background, log_prior
 from ovseg3d.heads.naming.projections import OURS, PROJECTIONS
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, check_classes, class_vectors
 from ovseg3d.heads.naming.records import NameScore, Naming
@@ -260,7 +260,7 @@ class ShapeNamer:
         self.tower = AlignedTower(self.encoder)
         self.tower.load(tensors, strength)
         beside = background_file(path)
-        self._background = between(load_background(beside), strength)
+        self._background = interpolate(load_background(beside), strength)
         self.scored_by = f"{self.id}@{hash_files([beside])[:8]}" if self._background else self.id
 
 
