@@ -225,7 +225,12 @@ def _columns(found: "DetectedScene", eye: Any) -> list["Column"]:
 
 
 def _facing(detection: "Detection") -> str:
-    """The direction of the front along the frame's axes, such as "+x -y" for one between them."""
+    """The direction of the front along the frame's axes, such as "+x -y" for one between them; "?" for one that is
+    likelier wrong than right."""
+    from ovseg3d.heads.pose import likely_front
+
+    if likely_front(detection) is None and detection.front is not None:
+        return "?"
     if detection.front is None:
         return {0: "round", 2: "both ways", 4: "four ways"}[detection.symmetry_order]
     # Axes within 67.5 degrees of the front.

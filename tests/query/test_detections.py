@@ -10,9 +10,11 @@ import pytest
 from query.test_similarity import furniture
 from scipy.spatial.transform import Rotation
 
+from ovseg3d.cli.detect import _facing
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, Frame
+from ovseg3d.heads.pose import likely_front
 from ovseg3d.instances.kept_poses import save_poses
 from ovseg3d.query import detections
 from ovseg3d.query.answer import Answer, Criteria
@@ -128,6 +130,7 @@ def test_a_front_that_is_likelier_wrong_than_right_is_none(
     keep_phrases(tmp_path, ("sofa", "ball"))
     engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "ball": (0.2, 0.2, 0.2)})
     ball = replace(detection(MUG), **changed)
+    assert (likely_front(ball) is not None) == believed and (_facing(ball) != "?") == believed
     frame = Frame((0.0, 0.0, 1.0), 1.0, ())
     monkeypatch.setattr(detections, "detect_scene", lambda *_, **__: DetectedScene((ball,), frame))
     monkeypatch.setattr(Decision, "answer", lambda *_: answered())

@@ -1,3 +1,4 @@
+from .cloud import likely_front as likely_front
 from .cloud import pose_of_detection as pose_of_detection
 from .crops import Box as Box
 from .crops import mask_box as mask_box

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax
 
-from ovseg3d.heads.pose import MIN_FRONT_PROBABILITY, pose_of_detection
+from ovseg3d.heads.pose import MIN_FRONT_PROBABILITY, likely_front
 from ovseg3d.instances.records import Instance, InstancePoints
 from ovseg3d.query.answer import Answer, Criteria
 from ovseg3d.query.decision import Decision
@@ -148,17 +148,11 @@ class RunItems:
         return seen_side(self.space.level.apply(self._surface.normal[np.isin(self._pieces, ids)]))
 
     def _known_front(self, instance: int) -> Sequence[float] | None:
-        """The front of an instance, input frame, if it is likelier right than wrong; a kept pose has the last word.
-
-        The detection head gives a ball a front, too, but believes neither that it has one nor where it is.
-        """
+        """The front of an instance, input frame, if it is likelier right than wrong; a kept pose has the last word."""
         poses, detected = self._similarity.context.poses, self._detections.of_instances.get(instance)
         if instance in poses:
             return poses[instance]["front"] if poses[instance]["score"] > MIN_FRONT_PROBABILITY else None
-        if detected is None:
-            return None
-        chance = detected.symmetry_probability * pose_of_detection(detected).score
-        return detected.front if chance > MIN_FRONT_PROBABILITY else None
+        return None if detected is None else likely_front(detected)
 
 
 def seen_side(normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "2"] | None:
