@@ -4,6 +4,7 @@ photo, overlay.png."""
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from ovseg3d.files import write_atomic, write_json, write_together
 from ovseg3d.geometry import from_wxyz
 from ovseg3d.heads.detection import DetectedScene, Detection
 from ovseg3d.heads.lifting import LiftedPhoto
+from ovseg3d.heads.pose import likely_front
 from ovseg3d.render.palette import colours
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
@@ -101,8 +103,9 @@ def _table(detections: Sequence[Detection]) -> str:
 
 
 def draw_birds_eye(path: Path, cloud: PointCloud, found: DetectedScene, title: str) -> None:
-    """Draw points and boxes from above, with names, and arrows where a front is known; see `draw_from_above`."""
-    draw_from_above(path, cloud, found.detections, found.frame.up, found.unit, title)
+    """Draw points and boxes from above, with names, and arrows where a front is likely; see `draw_from_above`."""
+    shown = [replace(one, front=likely_front(one)) for one in found.detections]
+    draw_from_above(path, cloud, shown, found.frame.up, found.unit, title)
 
 
 @runtime_checkable

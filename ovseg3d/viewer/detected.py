@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ovseg3d.heads.detection import Detection
+from ovseg3d.heads.pose import likely_front
 from ovseg3d.points.semantic_scene import SemanticScene
 from ovseg3d.render.palette import colours
 from ovseg3d.viewer.shared_scene import SharedScene
@@ -41,8 +42,8 @@ class Detected:
 
     @property
     def sentence(self) -> str:
-        """How many there are, and of how many the front is known."""
-        count, fronts = len(self.objects), sum(one.detection.front is not None for one in self.objects)
+        """How many there are, and of how many an arrow shows the front."""
+        count, fronts = len(self.objects), sum(likely_front(one.detection) is not None for one in self.objects)
         if not count:
             return "No object is found here, or none is sure enough."
         arrows = f"; arrows show the front of {fronts}" if fronts else ""

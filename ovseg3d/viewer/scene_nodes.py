@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.geometry.rotations import from_wxyz, to_wxyz
 from ovseg3d.heads.detection import Detection
+from ovseg3d.heads.pose import likely_front
 from ovseg3d.instances.records import Instance
 from ovseg3d.viewer.shared_scene import SharedScene
 from ovseg3d.viewer.viewpoint import vertical_fov
@@ -184,8 +185,8 @@ def box_corners(instance: Instance | Detection) -> Float[np.ndarray, "8 3"]:
 
 
 def front_arrow(boxed: Instance | Detection) -> Float[np.ndarray, "2 3"] | None:
-    """Where an arrow begins, in the middle of the front side of a box, and where it ends; None: no known front."""
-    known = boxed.front if isinstance(boxed, Detection) else None if boxed.pose is None else boxed.pose["front"]
+    """Where an arrow begins, in the middle of the front side of a box, and where it ends; None: no likely front."""
+    known = likely_front(boxed) if isinstance(boxed, Detection) else None if boxed.pose is None else boxed.pose["front"]
     if known is None:
         return None
     front = np.array(known)

@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.cli.detect import _facing
 from ovseg3d.errors import ConfigError
+from ovseg3d.export import detections as export_detections
+from ovseg3d.export.detections import draw_birds_eye
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection import Candidate, DetectedScene, Detection, Detector, Frame
 from ovseg3d.heads.pose import likely_front
@@ -24,6 +26,7 @@ from ovseg3d.query.relations.run_items import AskedItems, seen_side
 from ovseg3d.runs.config import Config
 from ovseg3d.runs.folder import RunFolder
 from ovseg3d.runs.phrases import keep_phrases
+from ovseg3d.viewer.scene_nodes import front_arrow
 
 FRONT = (1.0, 0.0, 0.0)
 SOFA, MUG = np.arange(200), np.arange(200, 400)
@@ -131,10 +134,13 @@ def test_a_front_that_is_likelier_wrong_than_right_is_none(
     engine = furniture(tmp_path, 1.0, {"sofa": (2.0, 0.8, 0.8), "ball": (0.2, 0.2, 0.2)})
     ball = replace(detection(MUG), **changed)
     assert (likely_front(ball) is not None) == believed and (_facing(ball) != "?") == believed
-    frame = Frame((0.0, 0.0, 1.0), 1.0, ())
+    frame, drawn = Frame((0.0, 0.0, 1.0), 1.0, ()), []
+    monkeypatch.setattr(export_detections, "draw_from_above", lambda _, __, objects, *___: drawn.extend(objects))
+    draw_birds_eye(tmp_path / "picture.png", engine.semantics.surface.cloud, DetectedScene((ball,), frame), "")
+    assert (drawn[0].front is not None) == believed
     monkeypatch.setattr(detections, "detect_scene", lambda *_, **__: DetectedScene((ball,), frame))
     monkeypatch.setattr(Decision, "answer", lambda *_: answered())
-    assert ball.front == FRONT
+    assert ball.front == FRONT and (front_arrow(ball) is not None) == believed
     words = r'"left of" needs a view: which way the ball faces is not known'
     with nullcontext() if believed else pytest.raises(ConfigError, match=words):
         answer = engine.relations.answer("the sofa left of the ball", Criteria())

@@ -18,7 +18,7 @@ CHAIR, TABLE = INSTANCES["wooden chair"], INSTANCES["round coffee table"]
 
 
 class Head:
-    """Finds the chair, with its front, and the coffee table, without one; the rest of the head is tested elsewhere."""
+    """Finds the chair, sure of its front, and the coffee table, unsure; the rest of the head is tested elsewhere."""
 
     def __init__(self) -> None:
         self.ran, self.may_run = 0, threading.Event()
@@ -32,11 +32,11 @@ class Head:
             raise self.fault
         return DetectedScene((self._detection(CHAIR, True), self._detection(TABLE, False)), Frame(up, 1.0, ()))
 
-    def _detection(self, record: dict, faces: bool) -> Detection:
+    def _detection(self, record: dict, sure: bool) -> Detection:
         x, y, z = from_wxyz(record["rotation_wxyz"]).apply([0.0, -1.0, 0.0]).tolist()
         return Detection(
-            tuple(record["center"]), tuple(record["size"]), tuple(record["rotation_wxyz"]), None, int(faces),
-            (x, y, z) if faces else None, 0.9, np.full(24, 1 / 24), np.flatnonzero(self.ids == record["id"]),
+            tuple(record["center"]), tuple(record["size"]), tuple(record["rotation_wxyz"]), None, 1,
+            (x, y, z), 0.9, np.eye(24)[0] if sure else np.full(24, 1 / 24), np.flatnonzero(self.ids == record["id"]),
             np.ones(4), (Candidate("nothing", 1.0),),
         )  # fmt: skip
 
