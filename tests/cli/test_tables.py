@@ -4,11 +4,13 @@ import io
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from ovseg3d.cli.detect import _columns
 from ovseg3d.cli.tables import Column, decimals, fitted, make_table, print_table
+from ovseg3d.heads.detection import Candidate, Detection
 
 
 def shown(table: Any, width: int) -> list[str]:
@@ -44,9 +46,10 @@ def test_a_pipe_gets_every_column() -> None:
 
 @pytest.mark.parametrize("unit", [1.0, 1000.0])
 def test_detections_keep_to_one_line_each(unit: float) -> None:
-    one = SimpleNamespace(
-        label="dining table", id=None, score=0.73, size=(0.5159 * unit, 0.52696 * unit, 0.91595 * unit),
-        center=(-1.234 * unit, -2.5 * unit, 0.38 * unit), front=(0.7, -0.7, 0.0), symmetry_order=1,
+    one = Detection(
+        (-1.234 * unit, -2.5 * unit, 0.38 * unit), (0.5159 * unit, 0.52696 * unit, 0.91595 * unit),
+        (1.0, 0.0, 0.0, 0.0), 0.0, 1, (0.7, -0.7, 0.0), 0.73, np.eye(24)[0], np.arange(4), np.ones(2),
+        (Candidate("dining table", 1.0),),
     )  # fmt: skip
     found: Any = SimpleNamespace(detections=(one, one), unit="m" if unit == 1 else "units")
     eye = (0.0, 0.0, 1.4 * unit)
