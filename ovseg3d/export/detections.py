@@ -145,10 +145,11 @@ def draw_from_above(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 9), dpi=110, layout="constrained")
+    basis = _basis(np.array(up))
+    wide, high = np.ptp(cloud.xyz @ basis[:2].T, axis=0)
+    figure = Figure(figsize=(10, float(np.clip(9 * high / max(wide, 1e-9), 3, 12)) + 1), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    basis = _basis(np.array(up))
     _draw_points(axes, cloud, basis)
     names = [one.label or "object" for one in objects]
     tints = colours(names)[1:] / 255

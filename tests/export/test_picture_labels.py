@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from ovseg3d.export.detections import draw_from_above
 from ovseg3d.export.picture_labels import Rect, draw_labels
 from ovseg3d.export.poses import PosedObject, PosedScene, draw_axes
 from ovseg3d.heads.pose import Pose
 from ovseg3d.scene import Camera
+from ovseg3d.scene.clouds import PointCloud
 
 SIZE = (400, 300)
 
@@ -48,3 +50,13 @@ def test_arrows_end_in_the_picture(tmp_path: Path) -> None:
     rows = np.bincount(drawn[:, 0])
     top = int(drawn[:, 0].min())
     assert top > 0 and rows[top + 8] > rows[40], "the head is wider than the shaft, and whole"
+
+
+@pytest.mark.parametrize(("depth", "least", "most"), [(1.0, 0.2, 0.5), (10.0, 0.9, 1.1), (100.0, 1.1, 1.4)])
+def test_a_picture_from_above_has_the_shape_of_the_cloud(
+    tmp_path: Path, depth: float, least: float, most: float
+) -> None:
+    xyz = np.random.default_rng(0).uniform(0, (10.0, depth, 2.0), (500, 3))
+    draw_from_above(tmp_path / "above.png", PointCloud(xyz), (), (0.0, 0.0, 1.0), "m", "hall")
+    with Image.open(tmp_path / "above.png") as picture:
+        assert least < picture.height / picture.width < most
