@@ -168,7 +168,7 @@ def in_cloud(
     objects = tuple(
         PosedObject(one.label, pose_of_detection(one), one.center, one.size) for one in seen.found.detections
     )
-    notes = (*seen.notes, *seen.found.frame.warnings)
+    notes = seen.found.frame.warnings
     if not objects and not seen.found.frame.is_flat:
         notes += (f"No object is found in the cloud with a score of {min_score:g}; lower --min-score.",)
     return Posed(PosedScene(objects, "input", seen.found.metres_per_unit, seen.found.frame.up, seen.cloud), notes)
