@@ -151,7 +151,7 @@ class Detect:
         for name in ("scale", "depth_scale"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             if value is not None and not 1e-6 <= value <= 1e6:
-                raise ConfigError(f"{flag} must be above 0, not {value:g}", fix=f"{flag} 0.01 for centimetres")
+                raise ConfigError(f"{flag} must be from 1e-6 to 1e6, not {value:g}", fix=f"{flag} 0.01 for centimetres")
         if self.depth is not None and self.depth_model is not None:
             raise ConfigError("--depth and --depth-model exclude each other", fix="leave one out")
         cloud, photo = self._is_cloud, self._is_photo

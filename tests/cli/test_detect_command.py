@@ -193,6 +193,7 @@ def test_colours_are_used_but_not_needed(cli: Cli, tmp_path: Path) -> None:
     [
         (("--min-score", "2"), "--min-score"),
         (("--scale", "0"), "--scale"),
+        (("--scale", "1e9"), "from 1e-6 to 1e6"),
         (("--camera", "0001"), "--camera would have no effect"),
     ],
 )

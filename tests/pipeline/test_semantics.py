@@ -177,6 +177,8 @@ def test_wrong_questions_are_explained(run: RunFolder) -> None:
         (["red"], {"canonical": ()}, "compare"),
         (["red"], {"threshold": 1.5}, "threshold"),
         (["red"], {"views": ["nowhere.png"]}, "no view"),
+        (["red"], {"camera": np.eye(4)}, "position"),
+        (["red"], {"camera": (0.0, 0.0, float("nan"))}, "position"),
     ):
         with pytest.raises(ConfigError, match=words):
             engine.ask(phrases, **options)
