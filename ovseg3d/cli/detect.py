@@ -114,14 +114,14 @@ class Detect:
         with console.status("Detecting objects"):
             seen = self._detect()
         found, notes = seen.found, get_console(True) if output.report is None else console
-        for text in (*seen.notes, *found.frame.warnings):
+        for text in found.frame.warnings:
             notes.print(f"Note: {text}", markup=False, soft_wrap=True, style="yellow")
         files = []
         if self.output is not None:
             photo = None if seen.photo is None else (seen.photo[0], seen.photo[1].camera)
-            files = save_detections(self.output, seen.cloud, found, seen.name or self.input.name, photo)
+            files = save_detections(self.output, seen.cloud, found, seen.name or self.input.name, photo, seen.eye)
         lifted = {} if seen.photo is None else describe_photo(seen.photo[1])
-        result = {"input": self.input, **describe_detections(found), **lifted, "files": files}
+        result = {"input": self.input, **describe_detections(found, seen.eye), **lifted, "files": files}
         if self.json:
             return result
         if found.detections:
@@ -151,14 +151,14 @@ class Detect:
         for name in ("scale", "depth_scale"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             if value is not None and not 1e-6 <= value <= 1e6:
-                raise ConfigError(f"{flag} must be above 0, not {value:g}", fix=f"{flag} 0.01 for centimetres")
+                raise ConfigError(f"{flag} must be from 1e-6 to 1e6, not {value:g}", fix=f"{flag} 0.01 for centimetres")
         if self.depth is not None and self.depth_model is not None:
             raise ConfigError("--depth and --depth-model exclude each other", fix="leave one out")
         cloud, photo = self._is_cloud, self._is_photo
         captured = not cloud and not photo
         run = captured and self.view is None
         refuse_idle(
-            self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", run, "with a run"),
+            self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", captured, "with a run"),
             ("clip", run or cloud, "with a run or a point cloud"), ("name_by", cloud, "with a point cloud"),
             ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
@@ -190,7 +190,7 @@ class Detect:
         if self.view is None:
             return detect_inputs.in_photo(self.input, source, detector, names)
         return detect_inputs.in_view(
-            self.input, self.view, self.where.trust(), source, detector, names=names, metres=self.scale
+            self.input, self.view, self.where, source, detector, names=names, metres=self.scale
         )
 
     def _names(self, labels: tuple[str, ...] | None, detector: "Detector") -> "Names | None":

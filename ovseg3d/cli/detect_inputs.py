@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ovseg3d.heads.detection import DetectedScene, Detector, Names
     from ovseg3d.heads.lifting import LiftedPhoto
     from ovseg3d.heads.naming import ObjectNamer
-    from ovseg3d.limits import Trust
     from ovseg3d.runs.devices import DeviceName
     from ovseg3d.scene import PointCloud, Scene
     from ovseg3d.session import Run
@@ -26,11 +25,10 @@ class Seen:
 
     cloud: "PointCloud"
     found: "DetectedScene"
-    eye: Any = None
+    eye: "np.ndarray | None" = None
     """Position from which distances are measured."""
     photo: "tuple[np.ndarray, LiftedPhoto] | None" = None
     """Its pixels, and what was lifted from it."""
-    notes: tuple[str, ...] = ()
     name: str | None = None
     """Of the run's capture, or of the view; None: that of the file."""
 
@@ -191,8 +189,8 @@ def in_cloud(
         namers=namers,
     )
     if is_small(cloud, found.frame.metres_per_unit) and not found.frame.is_flat:
-        found = replace(found, frame=replace(found.frame, warnings=(*found.frame.warnings, TOO_SMALL)))
-    return Seen(cloud, found, notes=notes)
+        notes += (TOO_SMALL,)
+    return Seen(cloud, replace(found, frame=replace(found.frame, warnings=(*found.frame.warnings, *notes))))
 
 
 def in_run(
@@ -256,7 +254,7 @@ def in_photo(path: Path, source: DepthSource, detector: "Detector", names: "Name
 
 
 def in_view(
-    path: Path, view: str, trust: "Trust", source: DepthSource, detector: "Detector", *, names: "Names | None",
+    path: Path, view: str, where: "Where", source: DepthSource, detector: "Detector", *, names: "Names | None",
     metres: float | None,
 ) -> Seen:  # fmt: skip
     """Objects in one view of a capture, or of a run's.
@@ -264,7 +262,7 @@ def in_view(
     Args:
         path: of the capture or the run.
         view: name of the photo.
-        trust: what the capture may do.
+        where: the flags of runs.
         source: a model of depth, where the capture has none.
         detector: finds the objects.
         names: to choose from; None: the phrases of the capture, or else the detector's own.
@@ -279,7 +277,7 @@ def in_view(
     from ovseg3d.scene.images import load_depth, load_photo
     from ovseg3d.scene.rgbd import MAX_SIDE
 
-    scene = _capture(path, trust)
+    scene = _capture(path, where)
     names, notes = (names, ()) if names is not None else _names_of(scene, detector)
     frame = next((f for f in scene.frames if view in (f.name, Path(f.name).name, Path(f.name).stem)), None)
     if frame is None:
@@ -342,15 +340,16 @@ def _of_photo(
     return Seen(lifted.cloud, found, lifted.camera.position, (rgb, lifted))
 
 
-def _capture(path: Path, trust: "Trust") -> "Scene":
+def _capture(path: Path, where: "Where") -> "Scene":
     """A capture, or that of a run."""
     from ovseg3d.scene import load_scene
-    from ovseg3d.session import load
 
     try:
-        return load(path, trust).load_scene()
+        return where.load(path).load_scene(where.scene)
     except RunError as no_run:
+        if where.scene is not None or (path / "config.json").is_file():
+            raise
         try:
-            return load_scene(path, trust=trust)
+            return load_scene(path, trust=where.trust())
         except SceneError as no_scene:
             raise no_scene from no_run

@@ -91,7 +91,7 @@ class Export:
         }
         if self.phrases is not None:
             options["phrases"] = read_list(self.phrases) if self.phrases.strip() else ()
-        return options | {"select": () if self.select is None else read_list(self.select)}
+        return options | {"select": () if self.select is None else read_list(self.select, "--select")}
 
     def use(self, path: Path, folder: Path | None, output: Output) -> dict[str, Any]:
         """Export one run."""

@@ -95,7 +95,9 @@ class Pose:
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"--min-score must be from 0 to 1, not {self.min_score:g}", fix="--min-score 0.3")
         if self.scale is not None and not 1e-6 <= self.scale <= 1e6:
-            raise ConfigError(f"--scale must be above 0, not {self.scale:g}", fix="--scale 0.01 for centimetres")
+            raise ConfigError(
+                f"--scale must be from 1e-6 to 1e6, not {self.scale:g}", fix="--scale 0.01 for centimetres"
+            )
         if self.label is not None and not self.label.strip():
             raise ConfigError("--label is empty", fix="--label chair, or leave it out")
         photo, cloud, run = (self._kind == name for name in ("photo", "cloud", "run"))
@@ -157,7 +159,7 @@ def _columns(posed: "Posed") -> list["Column"]:
         for one in objects
     ]
     columns.append(Column("faces", fronts, "left"))
-    columns.append(Column("says", [one.pose.source for one in objects], "left", spare=2))
+    columns.append(Column("source", [one.pose.source for one in objects], "left", spare=2))
     return columns
 
 

@@ -168,7 +168,7 @@ def in_cloud(
     objects = tuple(
         PosedObject(one.label, pose_of_detection(one), one.center, one.size) for one in seen.found.detections
     )
-    notes = (*seen.notes, *seen.found.frame.warnings)
+    notes = seen.found.frame.warnings
     if not objects and not seen.found.frame.is_flat:
         notes += (f"No object is found in the cloud with a score of {min_score:g}; lower --min-score.",)
     return Posed(PosedScene(objects, "input", seen.found.metres_per_unit, seen.found.frame.up, seen.cloud), notes)
@@ -216,19 +216,25 @@ def in_run(path: Path, where: "Where", labels: Sequence[str] | None, view: str |
 
 
 def _of_instance(one: "InstancePose", engine: "QueryEngine", view: str | None) -> "PosedObject":
+    import numpy as np
+
     from ovseg3d.export.poses import PosedObject
     from ovseg3d.geometry import object_pose, viewpoint
+    from ovseg3d.instances import fit_box
 
     assert one.pose is not None
+    placed, semantics = one.instance, engine.semantics
+    # Also where there is no front, so that centre, size and rotation are those of one box.
+    points = semantics.surface.xyz[semantics.instance == placed.id].astype(np.float64)
+    box = fit_box(points, semantics.surface.up, rotation_wxyz=one.pose.rotation_wxyz)
     sources = {name: pose for name, pose in (("photo", one.photo), ("cloud", one.cloud)) if pose is not None}
     seen, bbox = None, None
     if view is not None:
         camera = engine.camera(view)
-        seen = viewpoint(camera.c2w, object_pose(one.pose.rotation_wxyz, one.instance.center))
+        seen = viewpoint(camera.c2w, object_pose(one.pose.rotation_wxyz, box.center))
         bbox = next((shown.bbox for shown in one.views if shown.view == view), None)
-    placed = one.instance
     return PosedObject(
-        placed.label, one.pose, placed.center, placed.size, bbox,
+        placed.label, one.pose, box.center, box.size, bbox,
         view=seen, sources=sources, photos=len(one.views), id=placed.id,
     )  # fmt: skip
 

@@ -106,7 +106,7 @@ def _earlier(folder: Path) -> list[str]:
 
 def _row(engine: QueryEngine, view: str, answer: Answer, image: Float[np.ndarray, "h w"]) -> Image.Image:
     photo = photo_of(engine, view)
-    return beside_photo(engine, view, photo, f'"{answer.phrase}"', over(photo, image, answer.threshold))
+    return beside_photo(view, photo, f'"{answer.phrase}"', over(photo, image, answer.threshold))
 
 
 def write_points(

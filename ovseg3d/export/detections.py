@@ -30,22 +30,31 @@ Triple = tuple[float, float, float]
 FILES = ("birds_eye.png", "detections.csv", "coco3d.json", "detections.json")
 OVERLAY = "overlay.png"
 COLUMNS = ("label", "score", "x", "y", "z", "size_x", "size_y", "size_z", "yaw_rad", "front_x", "front_y", "front_z",
-           "symmetry_order", "n_points", "id")  # fmt: skip
+           "symmetry_order", "n_points", "id", "distance")  # fmt: skip
 DRAWN_POINTS = 60_000
 BELOW = 0.8
 """Share of the height that is drawn: the ceiling would hide all."""
 
 
-def describe_detections(found: DetectedScene) -> dict[str, Any]:
-    """The content of detections.json, which `detect --json` prints: lengths and positions in the input frame."""
+def describe_detections(found: DetectedScene, eye: Float[np.ndarray, "3"] | None = None) -> dict[str, Any]:
+    """The content of detections.json, which `detect --json` prints: lengths and positions in the input frame.
+
+    Args:
+        found: the detections.
+        eye: position from which the distances of their centres are measured; None: these are null.
+    """
     return {
         **describe_scale(found.metres_per_unit),
         "metres_per_unit_guess": None if found.is_scale_known else found.frame.metres_per_unit,
         "frame": found.coordinates,
         "up": list(found.frame.up),
         "warnings": list(found.frame.warnings),
-        "detections": [detection.record() for detection in found.detections],
+        "detections": [{**one.record(), "distance": _distance(one, eye)} for one in found.detections],
     }
+
+
+def _distance(detection: Detection, eye: Float[np.ndarray, "3"] | None) -> float | None:
+    return None if eye is None else float(np.linalg.norm(eye - detection.center))
 
 
 def describe_photo(lifted: LiftedPhoto) -> dict[str, Any]:
@@ -66,6 +75,7 @@ def save_detections(
     found: DetectedScene,
     title: str,
     photo: tuple[UInt8[np.ndarray, "h w 3"], Camera] | None = None,
+    eye: Float[np.ndarray, "3"] | None = None,
 ) -> list[Path]:
     """Write the files into `folder`, replacing an earlier set; returns their paths.
 
@@ -75,6 +85,7 @@ def save_detections(
         found: their detections.
         title: of the picture.
         photo: pixels and camera of the photo that the points come from.
+        eye: see `describe_detections`.
 
     Raises:
         OutputError: the folder cannot be written to; nothing is half-written.
@@ -82,23 +93,23 @@ def save_detections(
     picture, table, coco, listing = FILES
     with write_together(folder, listing, (*FILES[:3], OVERLAY)) as place:
         draw_birds_eye(place / picture, cloud, found, title)
-        write_atomic(place / table, _table(found.detections).encode())
+        write_atomic(place / table, _table(found.detections, eye).encode())
         write_json(place / coco, coco3d(found, title, None if photo is None else photo[1]))
         if photo is not None:
             draw_overlay(place / OVERLAY, *photo, found)
-        write_json(place / listing, describe_detections(found))
+        write_json(place / listing, describe_detections(found, eye))
     return [Path(folder) / name for name in (*FILES, *([] if photo is None else [OVERLAY]))]
 
 
-def _table(detections: Sequence[Detection]) -> str:
+def _table(detections: Sequence[Detection], eye: Float[np.ndarray, "3"] | None) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for d in detections:
         front = d.front or ("", "", "")
-        numbers = [d.score, *d.center, *d.size, "" if d.yaw_rad is None else d.yaw_rad, *front]
-        row = [f"{value:.4f}" if isinstance(value, float) else value for value in numbers]
-        writer.writerow([d.label, *row, d.symmetry_order, len(d.points), d.id])
+        numbers = [d.score, *d.center, *d.size, d.yaw_rad, *front, d.symmetry_order, len(d.points), d.id]
+        row = [f"{value:.4f}" if isinstance(value, float) else value for value in (*numbers, _distance(d, eye))]
+        writer.writerow([d.label, *row])
     return text.getvalue()
 
 

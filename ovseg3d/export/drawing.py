@@ -36,15 +36,14 @@ def photo_of(engine: QueryEngine, view: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def beside_photo(
-    engine: QueryEngine, view: str, photo: UInt8[np.ndarray, "h w 3"], title: str, drawn: UInt8[np.ndarray, "h2 w2 3"]
+    view: str, photo: UInt8[np.ndarray, "h w 3"], title: str, drawn: UInt8[np.ndarray, "h2 w2 3"]
 ) -> Image.Image:
     """A row of an overview: the photo and an image of the same view.
 
     Args:
-        engine: of the run.
         view: the name of the frame.
         photo: of the view.
         title: of the image.
         drawn: the image, at any size.
     """
-    return side_by_side([(f"photo {engine.view_file(view)}", photo), (title, drawn)])
+    return side_by_side([(f"photo {view}", photo), (title, drawn)])

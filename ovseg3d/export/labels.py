@@ -128,7 +128,8 @@ def instance_views(
         written = _LabelImages(place, engine, names, (), views)
         for view, places in _rendered(engine, views, report, stop):
             written.add(view, places.nearest(ids.astype(np.int64)))
-        written.finish()
+        labels = {instance.id: instance.label for instance in instances}
+        written.finish([f"{name} {labels.get(int(name)) or ''}".rstrip() for name in names])
         facts = written.facts()
         found = [{**instance.record(), **facts[instance.id]} for instance in instances]
         scale = describe_scale(engine.scene.metres_per_unit)
@@ -197,12 +198,12 @@ class _LabelImages:
         save_image(self._folder / file, index_image(labels, self._names, self._own))
         if view in self._shown:
             photo = photo_of(self._engine, view)
-            self._rows.append(beside_photo(self._engine, view, photo, "labels", self._tints[labels]))
+            self._rows.append(beside_photo(view, photo, "labels", self._tints[labels]))
         return file
 
-    def finish(self) -> None:
-        """Write the overview. Raises OutputError."""
-        sheets = [*self._rows, legend(self._names, own=self._own)]
+    def finish(self, texts: Sequence[str] = ()) -> None:
+        """Write the overview, with these texts in its legend, by default the names. Raises OutputError."""
+        sheets = [*self._rows, legend(self._names, own=self._own, texts=texts)]
         save_image(self._folder / OVERVIEW, contact_sheet(sheets))
 
     def facts(self) -> list[dict[str, Any]]:

@@ -10,11 +10,13 @@ head), `RelationModel` (questions about places) and `ViewCache` (rendered views)
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ovseg3d.encoders.base import TextImageEncoder
+from ovseg3d.errors import ConfigError
 from ovseg3d.field.renderer import Renderer
 from ovseg3d.heads.detection import DetectedScene, Detector
 from ovseg3d.points.semantic_scene import Places, SemanticScene, load_semantics
@@ -80,7 +82,7 @@ class QueryEngine:
         alternatives: Sequence[str] | None = None,
         threshold: float = THRESHOLD,
         views: Sequence[str] = (),
-        camera: str | Float[np.ndarray, "3"] | None = None,
+        camera: str | Sequence[float] | Float[np.ndarray, "..."] | None = None,
     ) -> list[Answer]:
         """Decide for each phrase whether the scene shows it, and where. A list may be one text with semicolons.
 
@@ -99,8 +101,8 @@ class QueryEngine:
                 and "left of" is seen.
 
         Raises:
-            ConfigError: an empty phrase, no canonical phrase, a threshold outside 0 to 1, or an unknown view; "left of"
-                without a camera, if it is not known which way the reference faces.
+            ConfigError: an empty phrase, no canonical phrase, a threshold outside 0 to 1, an unknown view, or no
+                position; "left of" without a camera, if it is not known which way the reference faces.
             EncoderError: a phrase is too long for the encoder, or the encoder is not available.
             RunError: the encoder's weights differ from those that the run was trained with.
         """
@@ -108,7 +110,7 @@ class QueryEngine:
         canonical, alternatives = (None if said is None else in_list(said) for said in (canonical, alternatives))
         criteria = Criteria(negatives, canonical, alternatives, threshold)
         self.similarity.others(canonical, negatives)
-        eye = self.camera(camera).position if isinstance(camera, str) else camera
+        eye = self.camera(camera).position if isinstance(camera, str) else _position(camera)
         for view in views:
             self.frame(view)  # report an unknown view before the work
         self.encode([*phrases, *map(meant_by, phrases)])  # at once; the vocabulary wants what a phrase is about
@@ -311,3 +313,15 @@ class QueryEngine:
     ) -> Int[np.ndarray, "h w"]:
         """The same for any image, by the surface points behind its pixels."""
         return self.label_model.labels_at(places, phrases, canonical, none)
+
+
+def _position(given: Sequence[float] | Float[np.ndarray, "..."] | None) -> Float[np.ndarray, "3"] | None:
+    """Raises ConfigError: these are not three finite numbers."""
+    if given is None:
+        return None
+    position = np.asarray(given, dtype=object)
+    with suppress(TypeError, ValueError):
+        position = position.astype(np.float64)
+    if position.dtype != np.float64 or position.shape != (3,) or not np.isfinite(position).all():
+        raise ConfigError("A camera is the name of a view, or a position: three numbers", fix="camera=c2w[:3, 3]")
+    return position

@@ -75,10 +75,11 @@ def index_image(labels: Int[np.ndarray, "h w"], names: Sequence[str], own: Seque
     return image
 
 
-def legend(phrases: Sequence[str], columns: int = 4, own: Sequence[str] = ()) -> Image.Image:
-    """Legend image with colour and phrase of each label; `own` as for `colours`."""
+def legend(phrases: Sequence[str], columns: int = 4, own: Sequence[str] = (), texts: Sequence[str] = ()) -> Image.Image:
+    """Legend image with colour and phrase of each label; `own` as for `colours`. `texts` are written in place of the
+    phrases."""
     font, cell, row = ImageFont.load_default(13), 200, 20
-    names = ["none of these", *phrases]
+    names = ["none of these", *(texts or phrases)]
     rows = -(-len(names) // columns)
     sheet = Image.new("RGB", (columns * cell, rows * row + 8), "white")
     draw = ImageDraw.Draw(sheet)

@@ -371,6 +371,7 @@ def test_mistakes_of_eval_and_render(cli: Cli, tiny_scene: Path, tiny_run: Path,
         (checkpoint,) = copy.glob("checkpoints/*.safetensors")
         checkpoint.write_bytes(checkpoint.read_bytes()[:500])
         fails(cli(command, copy), "cut or damaged")
+    fails(cli("export", tiny_run, "--select", ""), "list of --select is empty")
     fails(cli("render", tiny_run, "--path", "spirl"), "--path spiral")
     fails(cli("render", tiny_run, "--what", "depht"), "--what depth")
     video = ("render", tiny_run, "--path", "spiral")

@@ -165,6 +165,7 @@ def test_other_frames_are_answered_with_a_warning(cli: Cli, tmp_path: Path) -> N
         said = json.loads(done.stdout)
         assert done.returncode == 0 and words[name] in " ".join(said["warnings"]), name
         assert said["detections"] and "3 points without" in done.stderr
+        assert "3 points without" in " ".join(said["warnings"])
 
 
 def test_classes(cli: Cli, room_file: Path, tmp_path: Path) -> None:
@@ -192,6 +193,7 @@ def test_colours_are_used_but_not_needed(cli: Cli, tmp_path: Path) -> None:
     [
         (("--min-score", "2"), "--min-score"),
         (("--scale", "0"), "--scale"),
+        (("--scale", "1e9"), "from 1e-6 to 1e6"),
         (("--camera", "0001"), "--camera would have no effect"),
     ],
 )
@@ -217,6 +219,18 @@ def test_a_run(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
     assert listing["info"]["description"].startswith(load(colour_run).scene_name)  # not the folder's name
 
 
+def test_distances_from_a_camera(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
+    camera = load(colour_run).load_scene().frames[1]
+    done = cli("detect", colour_run, "--json", "--output", tmp_path, "--camera", camera.name)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["detections"]
+    far = [float(np.linalg.norm(one["center"] - camera.camera.position)) for one in found]
+    assert far and [one["distance"] for one in found] == pytest.approx(far)
+    assert json.loads((tmp_path / "detections.json").read_text())["detections"] == found
+    with open(tmp_path / "detections.csv", newline="") as file:
+        assert [float(row["distance"]) for row in csv.DictReader(file)] == pytest.approx(far, abs=1e-3)
+
+
 def test_a_run_in_python(run: Run) -> None:
     found = run.detect(detector=Detector(min_score=0.0))
     ids = load_semantics(run.folder).instance
@@ -225,6 +239,19 @@ def test_a_run_in_python(run: Run) -> None:
     assert list(found) == sorted(found, key=lambda d: -d.score)
     named = run.detect(["red", "blue"], detector=Detector(min_score=0.0))
     assert [d.center for d in named] == [d.center for d in found]
+
+
+def test_a_view_of_a_run_whose_photos_have_moved(cli: Cli, colour_run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(colour_run, moved)
+    config = json.loads((moved / "config.json").read_text())
+    scene, config["scene"]["path"] = config["scene"]["path"], str(tmp_path / "nowhere")
+    (moved / "config.json").write_text(json.dumps(config))
+    asked = ("detect", moved, "--view", load(colour_run).load_scene().frames[0].name, "--depth-model", "builtin")
+    done = cli(*asked)
+    assert done.returncode == 2 and "photos of this run are no longer" in " ".join(done.stderr.split())
+    done = cli(*asked, "--scene", scene)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_builtin_depth_of_a_photo(cli: Cli, tmp_path: Path) -> None:

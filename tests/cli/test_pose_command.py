@@ -16,7 +16,10 @@ from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import OutputError
 from ovseg3d.export.poses import PosedScene, save_poses
-from ovseg3d.geometry import from_wxyz
+from ovseg3d.geometry import from_wxyz, to_wxyz
+from ovseg3d.instances import fit_box
+from ovseg3d.points.semantic_scene import load_semantics
+from ovseg3d.query.poses import InstancePose
 from ovseg3d.scene import Camera
 from ovseg3d.session import Run
 from scripts.training.pose_crops import pose_crop
@@ -178,3 +181,22 @@ def test_a_run(cli: Cli, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = cli("pose", folder, "--json")
     assert done.returncode == 0 and len(json.loads(done.stdout)["objects"]) == len(found)
     assert "does not keep these poses" in json.loads(done.stdout)["notes"][0]
+
+
+def test_a_box_lies_along_the_pose_also_without_a_front(cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, found = Rotation.from_euler("z", 0.7), run.pose()
+
+    def turned(*_: Any, **__: Any) -> tuple[InstancePose, ...]:
+        poses = [one.pose for one in found if one.pose is not None]
+        made = [replace(p, rotation_wxyz=to_wxyz(from_wxyz(p.rotation_wxyz) * turn), symmetry_order=2) for p in poses]
+        return tuple(replace(one, pose=pose) for one, pose in zip(found, made, strict=True))
+
+    monkeypatch.setattr("ovseg3d.query.poses.pose_in_run", turned)
+    monkeypatch.setattr("ovseg3d.query.poses.keep_poses", lambda *_: None)
+    done = cli("pose", run.folder, "--json")
+    assert done.returncode == 0, done.stderr
+    semantics = load_semantics(run.folder)
+    for one in json.loads(done.stdout)["objects"]:
+        points = semantics.surface.xyz[semantics.instance == one["id"]].astype(float)
+        box = fit_box(points, semantics.surface.up, rotation_wxyz=tuple(one["rotation_wxyz"]))
+        assert one["size"] == pytest.approx(box.size) and one["center"] == pytest.approx(box.center)

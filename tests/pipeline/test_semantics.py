@@ -120,7 +120,7 @@ def test_pictures_of_many_views_are_written_one_by_one_and_few_are_held(
         for view in views:
             np.testing.assert_array_equal(np.asarray(Image.open(one["masks"][view])) > 0, answer.masks[view])
         most = sorted(views, key=lambda view: -answer.masks[view].sum())[:2]
-        assert [title for (title, _), _ in shown] == [f"photo {engine.view_file(view)}" for view in most]
+        assert [title for (title, _), _ in shown] == [f"photo {view}" for view in most]
         photo = shown[0][0][1]
         np.testing.assert_array_equal(shown[0][1][1], drawing.over(photo, answer.relevancies[most[0]], 0.5))
 
@@ -177,6 +177,8 @@ def test_wrong_questions_are_explained(run: RunFolder) -> None:
         (["red"], {"canonical": ()}, "compare"),
         (["red"], {"threshold": 1.5}, "threshold"),
         (["red"], {"views": ["nowhere.png"]}, "no view"),
+        (["red"], {"camera": np.eye(4)}, "position"),
+        (["red"], {"camera": (0.0, 0.0, float("nan"))}, "position"),
     ):
         with pytest.raises(ConfigError, match=words):
             engine.ask(phrases, **options)

@@ -65,6 +65,16 @@ def test_an_earlier_set_goes_whole_and_other_files_stay(run: RunFolder, cli: Cli
     agree(folder, PHRASES, names_of(run))
 
 
+def test_the_legend_of_instances_has_their_names(run: RunFolder, tmp_path: Path) -> None:
+    engine, views, overviews = QueryEngine(run), names_of(run)[:1], []
+    for phrases in ((), PHRASES):
+        written = instance_views(tmp_path / str(len(phrases)), engine, views, phrases=phrases)
+        with Image.open(written["image"]) as image:
+            overviews.append(np.asarray(image))
+    numbers, names = overviews
+    assert numbers.shape == names.shape and (numbers != names).any()
+
+
 def test_an_interrupted_call_leaves_the_earlier_set(run: RunFolder, tmp_path: Path) -> None:
     engine, names, stop = QueryEngine(run), names_of(run), threading.Event()
     label_views(tmp_path, engine, PHRASES, names)

@@ -74,6 +74,19 @@ def test_left_is_seen_from_the_view_or_from_the_objects_own_front() -> None:
         solve("the desk left of the night stand", room())
 
 
+@pytest.mark.parametrize(
+    ("question", "eye", "said"),
+    [
+        ("the night stand left of the desk", None, "no night stand is left of the desk, seen from before it"),
+        ("the night stand right of the desk", (0, 4, 1.5), "no night stand is right of the desk, seen from the view"),
+        ("the night stand behind the desk", None, "no night stand is behind the desk"),
+    ],
+)
+def test_nothing_left_or_right_is_told_with_the_side_it_was_seen_from(question: str, eye: Any, said: str) -> None:
+    record = solve(question, room(eye)).record
+    assert record is not None and record.text == said
+
+
 @pytest.mark.parametrize("question", ["not a chair", "the thing that is not the chair", "across from the sofa"])
 def test_a_question_that_names_nothing_to_look_for_is_refused(question: str) -> None:
     with pytest.raises(ConfigError, match="does not say what to look for"):
@@ -86,7 +99,9 @@ def test_a_seats_left_is_the_left_of_who_sits_there() -> None:
     space = space_of((0, 0, 1), metric=True)
     items = NamedItems(space, [space.item(one, has_front=one["id"] == 5) for one in records if one["id"] != 4])
     assert [m.item.id for m in solve("the ball left of the chair", items).matches] == [9]
-    assert not solve("the ball right of the chair", items).matches
+    nothing = solve("the ball right of the chair", items)
+    assert not nothing.matches and nothing.record is not None
+    assert nothing.record.text == "no ball is right of the chair, on its own side"
 
 
 def test_reasons_have_values_and_units() -> None:

@@ -128,7 +128,7 @@ class _Solver:
             match, score = max(measured, key=lambda one: one[1])
             kept = [replace(match, score=max(match.score, HOLDS))] if score >= NEARLY else []
         if not kept:
-            self.notes.append(wording.unmet(noun.text or "instance", clause))
+            self.notes.append(wording.unmet(noun.text or "instance", clause, self.seen(clause, groups[0])))
         return sorted(kept, key=lambda match: -match.score)
 
     def measured(self, match: Match, clause: Clause, groups: list[list[Item]]) -> tuple[Match, float]:
@@ -156,6 +156,11 @@ class _Solver:
             return measures.RELATIONS[kind](a, b, self.space), ""
         direction, seen = self.direction(kind, b)
         return measures.towards(a, b, direction, self.space), seen
+
+    def seen(self, clause: Clause, of: list[Item]) -> str:
+        """From where left or right of the references is seen; empty for others, or where they differ in it."""
+        sides = {self.direction(clause.kind, b)[1] for b in of} if clause.kind in ("left of", "right of") else {""}
+        return sides.pop() if len(sides) == 1 else ""
 
     def direction(self, kind: str, b: Item) -> tuple[Float[np.ndarray, "2"], str]:
         """The horizontal direction of "left of" and the like, and from where it is seen.

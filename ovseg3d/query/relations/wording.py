@@ -58,14 +58,14 @@ def unchecked(clause: Clause) -> str:
     return f'"{clause.text}" is not checked: it names a part of the room'
 
 
-def unmet(noun: str, clause: Clause) -> str:
+def unmet(noun: str, clause: Clause, seen: str = "") -> str:
     """That a relation holds for nothing: "no chair faces the window", "no plant is behind the sofa"; or for everything,
-    where "not" was asked: "every mug is on the desk"."""
+    where "not" was asked: "every mug is on the desk". `seen` tells from where left and right are seen."""
     _, _, rest = clause.text.partition(" ")
     which = "every" if clause.negated else "no"
     if clause.kind == "facing" and rest:
         return f"{which} {noun} faces {rest.removeprefix('at ')}"
-    return f"{which} {noun} is {clause.text}"
+    return f"{which} {noun} is {clause.text}" + (f", {seen}" if seen else "")
 
 
 def joined(names: tuple[str, ...], reasons: tuple[tuple[str, ...], ...]) -> str:
