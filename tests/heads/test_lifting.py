@@ -49,6 +49,13 @@ def test_gravity_and_intrinsics(pitch: float) -> None:
     assert abs(np.log(guessed.focal.pixels / FOCAL)) < 2 * guessed.focal.share
 
 
+def test_depth_that_is_far_out_is_no_error() -> None:
+    """Such as 10,000 km, which a file of floats may hold where nothing was measured."""
+    depth_z, up = box_room()
+    depth_z[:20, :20] = 1e7
+    assert angle(np.array(lift_photo(depth_z).up), up) < 2
+
+
 def test_mixed_pixels_are_edges_and_clean_ones_are_not() -> None:
     depth_z, _ = box_room()
     depth_z = depth_z.copy()
