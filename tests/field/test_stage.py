@@ -117,6 +117,16 @@ def test_refinement_recovers_a_shaken_camera(scene):
     assert np.linalg.norm(moved[2].position - drift - camera.position) < 0.8 * np.linalg.norm(shift)
 
 
+def test_gradients_near_a_camera_fall_with_the_square_of_the_distance(scene):
+    def gradient(near: float) -> torch.Tensor:
+        stage = FieldStage(scene, replace(CONFIG, near_gradient=near, samples=2048), CPU)
+        batch, *_ = stage._draw(0)
+        return stage._piece(batch, 4.0, len(batch.view), stage._generator(0, 0)).grad_features
+
+    assert torch.equal(gradient(0.0), gradient(1e-9)), "what is farther away is not scaled"
+    torch.testing.assert_close(gradient(100.0), 4 * gradient(200.0), rtol=1e-4, atol=0)
+
+
 def test_exposure_learns_the_gain_of_a_dark_photo():
     photos = PhotoCorrections(3, exposure=True, refine=False, device=CPU)
     values = photos.leaf()
