@@ -6,6 +6,8 @@ the input frame unless said otherwise.
 """
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -232,7 +234,7 @@ def _in_view(views: list[Frame], points: Float[np.ndarray, "points 3"], size: fl
         x, y, z = local.T
         near = np.linalg.norm(local, axis=-1) < size
         depth = np.maximum(z, 1e-9)
-        (left, top), (right, bottom) = _without_distortion(camera)
+        (left, top), (right, bottom) = _without_distortion(camera.lens)
         margin_x = 0.05 * camera.width + camera.fx * size * 1.5 / depth
         margin_y = 0.05 * camera.height + camera.fy * size * 1.5 / depth
         u, v = camera.fx * x / depth + camera.cx, camera.fy * y / depth + camera.cy
@@ -241,14 +243,17 @@ def _in_view(views: list[Frame], points: Float[np.ndarray, "points 3"], size: fl
     return seen
 
 
-def _without_distortion(camera: Camera) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
-    """Upper left and lower right corner of what the image shows, in pixels of a pinhole with the same focal lengths; at
-    least the image itself. A wide lens may show a third more than the pinhole."""
+@lru_cache(MAX_CELL_VIEWS)  # photos share lenses, and cascades their photos
+def _without_distortion(lens: tuple[Any, ...]) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
+    """Upper left and lower right corner of what an image by a lens (`Camera.lens`) shows, in pixels of a pinhole with
+    the same focal lengths; at least the image itself. A wide lens may show a third more than the pinhole."""
+    model, width, height, fx, fy, cx, cy, coefficients = lens
+    camera = Camera(width, height, fx, fy, cx, cy, np.eye(4), model, coefficients)
     corners = np.array([(0.0, 0.0), (camera.width, camera.height)])
     if not camera.is_pinhole:
         steps = np.linspace(0.0, 1.0, 17)
         lattice = np.stack(np.meshgrid(camera.width * steps, camera.height * steps), -1).reshape(-1, 2)
-        local = camera.rays(lattice[camera.reaches(lattice)])[1] @ camera.c2w[:3, :3]
+        _, local = camera.rays(lattice[camera.reaches(lattice)])
         flat = local[:, :2] / local[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
         corners = np.concatenate([corners, flat])
     return corners.min(0), corners.max(0)
