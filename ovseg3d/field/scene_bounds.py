@@ -6,6 +6,8 @@ the input frame unless said otherwise.
 """
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -219,7 +221,7 @@ def seen_cells(scene: Scene, box: FieldBox, config: FieldConfig) -> Bool[Tensor,
 
 
 def _in_view(views: list[Frame], points: Float[np.ndarray, "points 3"], size: float) -> Bool[np.ndarray, " points"]:
-    """Whether balls of radius `size` touch the image of some camera (with a margin, as distortion is ignored)."""
+    """Whether balls of radius `size` touch the image of some camera (with a margin)."""
     seen = np.zeros(len(points), dtype=bool)
     for frame in _spread(views, MAX_CELL_VIEWS):
         camera, rest = frame.camera, np.flatnonzero(~seen)
@@ -232,9 +234,26 @@ def _in_view(views: list[Frame], points: Float[np.ndarray, "points 3"], size: fl
         x, y, z = local.T
         near = np.linalg.norm(local, axis=-1) < size
         depth = np.maximum(z, 1e-9)
+        (left, top), (right, bottom) = _without_distortion(camera.lens)
         margin_x = 0.05 * camera.width + camera.fx * size * 1.5 / depth
         margin_y = 0.05 * camera.height + camera.fy * size * 1.5 / depth
         u, v = camera.fx * x / depth + camera.cx, camera.fy * y / depth + camera.cy
-        inside = (u > -margin_x) & (u < camera.width + margin_x) & (v > -margin_y) & (v < camera.height + margin_y)
+        inside = (u > left - margin_x) & (u < right + margin_x) & (v > top - margin_y) & (v < bottom + margin_y)
         seen[rest] = near | (inside & (z > 0))
     return seen
+
+
+@lru_cache(MAX_CELL_VIEWS)  # photos share lenses, and cascades their photos
+def _without_distortion(lens: tuple[Any, ...]) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
+    """Upper left and lower right corner of what an image by a lens (`Camera.lens`) shows, in pixels of a pinhole with
+    the same focal lengths; at least the image itself. A wide lens may show a third more than the pinhole."""
+    model, width, height, fx, fy, cx, cy, coefficients = lens
+    camera = Camera(width, height, fx, fy, cx, cy, np.eye(4), model, coefficients)
+    corners = np.array([(0.0, 0.0), (camera.width, camera.height)])
+    if not camera.is_pinhole:
+        steps = np.linspace(0.0, 1.0, 17)
+        lattice = np.stack(np.meshgrid(camera.width * steps, camera.height * steps), -1).reshape(-1, 2)
+        _, local = camera.rays(lattice[camera.reaches(lattice)])
+        flat = local[:, :2] / local[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+        corners = np.concatenate([corners, flat])
+    return corners.min(0), corners.max(0)

@@ -24,6 +24,7 @@ from ovseg3d.engine import Event, Report, ignore
 from ovseg3d.errors import RunError
 from ovseg3d.field.box import FieldBox
 from ovseg3d.field.renderer import Renderer
+from ovseg3d.geometry.normals import fitted_normals
 from ovseg3d.scene import Camera
 from ovseg3d.scene.clouds import PointCloud
 
@@ -273,10 +274,7 @@ def normals(
     """Unit normals: the axis of least variance of each point's neighbours, on the side of `towards`."""
     tree, count, made = cKDTree(xyz), min(neighbours, len(xyz)), np.empty_like(xyz)
     for rows in np.array_split(np.arange(len(xyz)), max(1, len(xyz) // 20_000)):
-        near = xyz[tree.query(xyz[rows], k=count, workers=-1)[1].reshape(len(rows), count)]
-        apart = near - near.mean(1, keepdims=True)
-        _, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", apart, apart))
-        made[rows] = axes[:, :, 0]
+        made[rows] = fitted_normals(xyz[tree.query(xyz[rows], k=count, workers=-1)[1].reshape(len(rows), count)])
     return np.where((made * towards).sum(-1, keepdims=True) < 0, -made, made)
 
 

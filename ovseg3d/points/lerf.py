@@ -67,6 +67,8 @@ class Sized:
         if [layer.shape[0] for layer in layers] != widths[:-1] or outs != (widths[-1],) * 2:
             raise ValueError("the layers do not belong together")
         smallest, largest = range_.tolist()
+        if not (len(canonical) and np.isfinite(canonical).all() and 0 < smallest < largest < np.inf):
+            raise ValueError("the canonical phrases or the sizes are not usable")
         return Sized(encoded, layers, mean, canonical, smallest, largest)
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Sized":

@@ -55,6 +55,7 @@ class Decision:
 
     def decide(self, phrase: str, criteria: Criteria) -> Verdict:
         """Decide whether the scene shows a phrase. Raises as `answer`."""
+        self._similarity.others(criteria.canonical, criteria.negatives)  # there is something to compare with
         return self.scene.decide(phrase, criteria, self.calibration)
 
     def answer(self, phrase: str, criteria: Criteria, eye: Float[np.ndarray, "3"] | None = None) -> Answer:
@@ -71,7 +72,6 @@ class Decision:
             RunError: the encoder's weights differ from those that the run was trained with.
         """
         surface, threshold = self._similarity.semantics.surface, criteria.threshold
-        self._similarity.others(criteria.canonical, criteria.negatives)  # there is something to compare with
         seen = self.decide(phrase, criteria)
         present = seen.score >= threshold
         joined = self.scene.candidates.joined_at_points(seen.relevancy, threshold)

@@ -62,6 +62,13 @@ def test_completed_depth_is_interpolated_in_disparity():
     torch.testing.assert_close(filled.depth_weight, torch.full((50,), 0.15))
 
 
+@pytest.mark.parametrize(("sigma", "share"), [(0.0, 1.0), (0.02, 0.5), (0.04, 0.2), (np.inf, 0.0)])
+def test_completed_depth_counts_less_by_the_square_of_its_deviation(sigma, share):
+    sparse = made(disparity_sigma=np.full((2, ROWS, COLUMNS), sigma, np.float32))
+    filled = DepthRays(sparse, weight=0.3, seed=0).fill(batch(torch.tensor([[6.0, 6.0]])))
+    assert filled.depth_weight.item() == pytest.approx(0.3 * share)
+
+
 def test_measured_depth_comes_first_and_hidden_pixels_have_none():
     xy = torch.tensor([[6.0, 6.0], [6.0, 6.0], [6.0, 6.0]])
     given = batch(

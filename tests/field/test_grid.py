@@ -47,6 +47,20 @@ def test_dense_level_interpolates_its_corners():
         torch.testing.assert_close(backend.encode(x, corner_x)[:, 0], x[:, 0] * 7 + 0.5, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kernels", ["of a CPU", "of a GPU"])
+def test_hashed_level_is_where_tinycudann_has_it(kernels, monkeypatch):
+    """Equation 4 of Mueller et al. 2022, in 32 bits. Tables of checkpoints are laid out so."""
+    if kernels == "of a GPU":
+        as_on_a_gpu(monkeypatch)
+    levels = GridLevels.build(1, 1, log2_table=10, base_resolution=64, max_resolution=64)
+    corners = torch.randint(1, 63, (50, 3), generator=torch.Generator().manual_seed(0))
+    expected = [(x ^ (y * 2654435761) % 2**32 ^ (z * 805459861) % 2**32) % 1024 for x, y, z in corners.tolist()]
+    table = torch.arange(1024.0)[:, None]
+    for backend in (WarpBackend(levels, CPU), TorchBackend(levels, CPU)):
+        found = backend.encode((corners - 0.5) / 63, table)[:, 0]
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), atol=0.05, rtol=0)
+
+
 @pytest.mark.parametrize("features", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("count", [0, 1, 257])
 @pytest.mark.parametrize("kernels", ["of a CPU", "of a GPU"])

@@ -85,6 +85,21 @@ def test_distortion_matches_reference(counts):
         )
 
 
+@pytest.mark.parametrize("n", [1, 7])
+def test_distortion_of_even_weight_is_that_of_the_integral(backend, n):
+    """Equation 15 is the integral of w(s) w(t) |s - t|: a third for a weight of 1 on [0, 1], however it is cut."""
+    t, even = (torch.arange(n) + 0.5) / n, torch.full((n,), 1 / n)
+    ray, offsets = torch.zeros(n, dtype=torch.int32), torch.tensor([0, n], dtype=torch.int32)
+    assert backend.distortion(even, t, even, ray, offsets).item() == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_median_is_interpolated_within_a_step(backend):
+    weight, t, step = torch.tensor([0.1, 0.3, 0.2]), torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 1.0, 3.0])
+    # Half of 0.6 is reached after two thirds of the second step, which begins at 1.5. The other ray is empty.
+    found = backend.median(weight, t, step, torch.tensor([0, 3, 3], dtype=torch.int32))
+    assert found.tolist() == pytest.approx([1.5 + 2 / 3, 0.0], rel=1e-5)
+
+
 @pytest.mark.parametrize("counts", SHAPES)
 def test_median_matches_reference(counts):
     samples = packed(counts)

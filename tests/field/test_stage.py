@@ -13,7 +13,7 @@ from ovseg3d.field.box import FieldBox
 from ovseg3d.field.config import FieldConfig
 from ovseg3d.field.corrections import PhotoCorrections, corrected
 from ovseg3d.field.levels import grid_levels
-from ovseg3d.field.occupancy import DECAY, OccupancyGrid
+from ovseg3d.field.occupancy import DECAY, OccupancyGrid, cell_at
 from ovseg3d.field.radiance import RadianceField, harmonics, trunc_exp
 from ovseg3d.field.reference.rays import transmittance
 from ovseg3d.field.renderer import Renderer
@@ -115,6 +115,16 @@ def test_refinement_recovers_a_shaken_camera(scene):
     moved = corrected(given, stage.photos.values, stage.box)
     drift = np.mean([one.position - other.position for one, other in zip(moved, given) if one is not moved[2]], 0)
     assert np.linalg.norm(moved[2].position - drift - camera.position) < 0.8 * np.linalg.norm(shift)
+
+
+def test_gradients_near_a_camera_fall_with_the_square_of_the_distance(scene):
+    def gradient(near: float) -> torch.Tensor:
+        stage = FieldStage(scene, replace(CONFIG, near_gradient=near, samples=2048), CPU)
+        batch, *_ = stage._draw(0)
+        return stage._piece(batch, 4.0, len(batch.view), stage._generator(0, 0)).grad_features
+
+    assert torch.equal(gradient(0.0), gradient(1e-9)), "what is farther away is not scaled"
+    torch.testing.assert_close(gradient(100.0), 4 * gradient(200.0), rtol=1e-4, atol=0)
 
 
 def test_exposure_learns_the_gain_of_a_dark_photo():
@@ -245,6 +255,21 @@ def test_cells_that_no_camera_sees_start_empty(scene):
     seen = seen_cells(scene, box, config)
     middle = seen[0, 12:20, 12:20, 12:20]
     assert middle.all() and 0.05 < seen.float().mean() < 0.95
+
+
+def test_cells_at_the_edge_of_a_wide_lens_are_seen(scene):
+    """A lens that compresses the edges of its image shows more than a pinhole of the same focal length."""
+    frame = scene.frames[scene.train[0]]
+    camera = replace(frame.camera, fx=frame.camera.width / 2, fy=frame.camera.width / 2, distortion=(-0.3, 0.08))
+    alone = replace(scene, frames=(replace(frame, camera=camera),), train=(0,), test=())
+    box, config = find_box(scene, FieldConfig()), FieldConfig(occupancy_resolution=128)
+    seen = seen_cells(alone, box, config)
+    origins, directions, _ = Cameras.from_cameras([camera], box.field_from_input).grid(0)
+    assert directions[0] @ directions[-1] < np.cos(np.radians(115)), "from corner to corner"
+    for distance in torch.linspace(0.3, 6.0, 20):
+        points = origins + directions * distance
+        cell, _ = cell_at(points[points.abs().amax(1) < box.reach], box.cascades, config.occupancy_resolution)
+        assert seen.view(-1)[cell].all()
 
 
 def test_only_training_cameras_see_cells(scene):

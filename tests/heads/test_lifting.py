@@ -6,18 +6,20 @@ from scipy.ndimage import uniform_filter
 from scipy.spatial.transform import Rotation
 
 from ovseg3d.errors import SceneError
-from ovseg3d.heads.lifting import depth_edges, lift_depth, lift_photo
+from ovseg3d.heads.lifting import depth_edges, lift_depth, lift_photo, usual_focal
 from ovseg3d.scene import Camera
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 120.0
 HALF = np.array([2.5, 2.0, 1.4])
 
 
-def box_room(pitch: float = -20.0, yaw: float = 35.0, roll: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
+def box_room(
+    pitch: float = -20.0, yaw: float = 35.0, roll: float = 5.0, focal: float = FOCAL
+) -> tuple[np.ndarray, np.ndarray]:
     """Exact z-depth of an empty room, and up in the camera's frame."""
     level = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], float)
     turn = Rotation.from_euler("zyx", [yaw, -pitch, roll], degrees=True).as_matrix() @ level
-    camera = Camera(WIDTH, HEIGHT, FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2, np.eye(4))
+    camera = Camera(WIDTH, HEIGHT, focal, focal, WIDTH / 2, HEIGHT / 2, np.eye(4))
     _, rays = camera.rays(camera.pixel_centres())
     world = rays @ turn.T
     with np.errstate(divide="ignore"):
@@ -47,6 +49,19 @@ def test_gravity_and_intrinsics(pitch: float) -> None:
     guessed = lift_photo(depth_z)
     assert guessed.focal.source == "estimated" and any("--intrinsics" in text for text in guessed.warnings)
     assert abs(np.log(guessed.focal.pixels / FOCAL)) < 2 * guessed.focal.share
+
+
+@pytest.mark.parametrize("focal", [90.0, 170.0])
+def test_unusual_lenses_are_estimated_from_right_angles(focal: float) -> None:
+    found, usual = lift_photo(box_room(focal=focal)[0]).focal, usual_focal(WIDTH, HEIGHT)
+    assert abs(np.log(found.pixels / focal)) < 0.3 * abs(np.log(usual / focal))
+
+
+def test_depth_that_is_far_out_is_no_error() -> None:
+    """Such as 10,000 km, which a file of floats may hold where nothing was measured."""
+    depth_z, up = box_room()
+    depth_z[:20, :20] = 1e7
+    assert angle(np.array(lift_photo(depth_z).up), up) < 2
 
 
 def test_mixed_pixels_are_edges_and_clean_ones_are_not() -> None:

@@ -23,7 +23,7 @@ from ovseg3d.heads.naming import (
     pointclip_v2,
     relief,
 )
-from ovseg3d.heads.naming.background import background_file, log_prior
+from ovseg3d.heads.naming.background import background_file, log_prior, save_background
 from ovseg3d.heads.naming.contour import SliceProjection, gaussian
 from ovseg3d.heads.naming.few_shots import cached, fit_logistic
 from ovseg3d.heads.naming.naming import BUILTIN_WEIGHTS, MIN_UP_PROBABILITY
@@ -470,8 +470,12 @@ def test_without_a_background_there_are_no_priors(tmp_path: Path) -> None:
     shutil.copy(BUILTIN_WEIGHTS, tmp_path / "tuned.safetensors")
     alone = ShapeNamer(weights=tmp_path / "tuned.safetensors")
     assert not alone.log_prior(alone.embed_names(("mug", "chair"))).any() and alone.scored_by == alone.id
-    background_file(tmp_path / "tuned.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(EncoderError, match="background"):
+    beside = background_file(tmp_path / "tuned.safetensors")
+    beside.write_bytes(b"no tensors")
+    with pytest.raises(EncoderError, match="cannot be read"):
+        ShapeNamer(weights=tmp_path / "tuned.safetensors")
+    save_background(beside, np.ones((1, 2, alone.encoder.dim), np.float32), "of another CLIP")
+    with pytest.raises(EncoderError, match="another encoder"):
         ShapeNamer(weights=tmp_path / "tuned.safetensors")
 
 

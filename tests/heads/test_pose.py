@@ -161,6 +161,15 @@ def test_one_source_that_errs_is_outvoted() -> None:
     assert pose is not None and pose.front == pytest.approx((0, -1, 0), abs=0.1)
 
 
+def test_all_photos_of_an_object_count_as_one() -> None:
+    """They make the same mistakes, so many of them are no surer than one, also beside a cloud that disagrees."""
+    camera = Rotation.from_euler("x", -90, degrees=True)
+    for cloud in (None, (bump(2.0, bins=24), 1)):
+        one, many = (fuse([crop_pose(0.5)] * n, [camera] * n, cloud, LEVEL) for n in (1, 6))
+        assert one is not None and many is not None and many.score == pytest.approx(one.score)
+        np.testing.assert_allclose(many.pose_probabilities["yaw"], one.pose_probabilities["yaw"], atol=1e-12)
+
+
 def test_boxes_pull_the_yaw_to_their_axes_but_know_no_front() -> None:
     c2w = look(np.array([0.0, -2.0, 0.0]), np.pi / 2, 0.0)
     camera = [Rotation.from_matrix(c2w[:3, :3])]

@@ -100,8 +100,16 @@ def test_it_comes_back_from_its_arrays(sized: Sized) -> None:
     again = Sized.from_arrays(arrays)
     np.testing.assert_array_equal(again.at(0.3), sized.at(0.3))
     assert (again.smallest, again.largest) == (sized.smallest, sized.largest)
-    for wrong in ({"sized.layer.1": arrays["sized.layer.1"][1:]}, {"sized.mean": arrays["sized.mean"][1:]}):
-        with pytest.raises(ValueError, match="belong together"):
+    wrongs = (
+        {"sized.layer.1": arrays["sized.layer.1"][1:]},
+        {"sized.mean": arrays["sized.mean"][1:]},
+        {"sized.canonical": arrays["sized.canonical"][:0]},
+        {"sized.canonical": arrays["sized.canonical"] * np.nan},
+        {"sized.range": np.array([0.0, 1.0])},
+        {"sized.range": np.array([2.0, 1.0])},
+    )
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="belong together|not usable"):
             Sized.from_arrays(arrays | wrong)
 
 

@@ -187,6 +187,18 @@ def test_pieces_of_one_object_are_one_item(tmp_path: Path, head: list) -> None:
     assert len(engine.relations.items.joined("sofa", [1, 2])) == 2, "these do not touch"
 
 
+def test_a_small_piece_joins_the_two_large_ones_beside_it(tmp_path: Path, head: list) -> None:
+    learnt = furniture(tmp_path, 1.0).semantics
+    low, high = np.quantile(learnt.surface.xyz[SOFA, 0], [0.4, 0.6])
+    learnt.instance[SOFA[learnt.surface.xyz[SOFA, 0] > low]] = 4
+    learnt.instance[SOFA[learnt.surface.xyz[SOFA, 0] > high]] = 3
+    engine = QueryEngine(RunFolder(tmp_path, Config(), tmp_path, "room", ""), None, "cpu", semantics=learnt)
+    items = engine.relations.items
+    assert len(items.joined("sofa", [1, 3])) == 2, "the ends do not touch"
+    (sofa,) = items.joined("sofa", [1, 3, 4])
+    assert set(sofa.members) == {1, 3, 4} and sofa.length == pytest.approx(2.0, abs=0.2)
+
+
 def test_a_noun_of_the_runs_phrases_is_there(tmp_path: Path, head: list, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both instances have other names, and still one of them is the likeliest cup."""
     keep_phrases(tmp_path, ("sofa", "red mug", "a cup"))

@@ -226,6 +226,9 @@ def test_a_point_has_the_relevancy_of_the_best_candidate_that_holds_it(tmp_path:
     assert mug.present and mug.score == best.max() == verdict.relevancy.max() and len(best) == 1
     assert set(mug.point_index) == set(np.flatnonzero(instance == 1)) and other.max() < 0.5
     assert [one.id for one in mug.instances] == [1] and mug.instances[0].score == pytest.approx(mug.score)
+    for ask in (engine.decide, lambda phrase, **beside: engine.ask([phrase], **beside)):
+        with pytest.raises(ConfigError, match="nothing to compare"):
+            ask("mug", alternatives=(), canonical=())
 
 
 def test_a_phrase_with_a_place_means_its_head_noun(tmp_path: Path) -> None:

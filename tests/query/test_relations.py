@@ -9,9 +9,10 @@ import pytest
 from commands import Cli
 
 from ovseg3d.errors import ConfigError
-from ovseg3d.query.relations import NamedItems, parse, solve, space_of
+from ovseg3d.query.relations import NamedItems, measures, parse, solve, space_of
 from ovseg3d.query.relations.grammar import Clause
 from ovseg3d.query.relations.inflection import counted
+from ovseg3d.query.relations.items import Item
 from ovseg3d.query.relations.wording import unmet
 
 
@@ -33,6 +34,7 @@ ROOM = [
     entry(8, "night stand", (1.3, 0, 0.3), (0.5, 0.5, 0.6)),
 ]
 FRONTS = {1, 4, 5}
+SPACE = space_of((0, 0, 1), metric=True)
 
 
 def room(eye: tuple[float, ...] | None = None, metric: bool = True, fronts: set[int] = FRONTS) -> NamedItems:
@@ -63,6 +65,38 @@ def test_answers_on_exact_boxes(question: str, ids: list[int]) -> None:
 )  # fmt: skip
 def test_phrases_without_a_relation_of_instances_stay_phrases(phrase: str) -> None:
     assert solve(phrase, room()).is_plain or not parse(phrase).noun.text
+
+
+def items(*entries: dict[str, Any]) -> list[Item]:
+    return [SPACE.item(one) for one in entries]
+
+
+@pytest.mark.parametrize(("aside", "score"), [(0.35, 1.0), (0.45, 1.0), (0.55, 0.0), (0.9, 0.0)])
+def test_what_is_on_something_has_half_of_its_footprint_there(aside: float, score: float) -> None:
+    box, table = items(entry(1, "box", (aside, 0, 1.5), (1, 1, 1)), entry(2, "table", (0, 0, 0.5), (1, 2, 1)))
+    assert measures.on(box, table, SPACE).score == score
+
+
+@pytest.mark.parametrize("degrees", [50.0, 90.0, 110.0, 130.0, 180.0])
+def test_between_falls_with_the_angle_from_which_two_things_are_seen(degrees: float) -> None:
+    turn = np.radians(degrees)
+    small = [entry(k, "cup", (3 * x, 3 * y, 0), (1e-3,) * 3) for k, (x, y) in
+             enumerate([(0, 0), (1, 0), (np.cos(turn), np.sin(turn))], 1)]  # fmt: skip
+    found = measures.between(*items(*small))
+    assert found.value == pytest.approx(degrees, abs=0.1)
+    assert found.score == pytest.approx(max(0, degrees - 60) / 120, abs=1e-3)
+
+
+def test_what_is_in_something_has_half_of_its_volume_there() -> None:
+    """A rug that a cupboard stands on is not in it, though all of the cupboard's footprint is on the rug."""
+    rug, cupboard, book = items(
+        entry(1, "rug", (0, 0, 0.005), (2, 2, 0.01)),
+        entry(2, "cupboard", (0, 0, 1), (0.5, 0.5, 2)),
+        entry(3, "book", (0, 0.2, 1), (0.2, 0.2, 0.3)),
+    )
+    assert measures.inside(rug, cupboard, SPACE).score == pytest.approx(0.25 / 4)
+    assert measures.inside(book, cupboard, SPACE).score == pytest.approx(0.15 / 0.2)
+    assert not measures.inside(cupboard, rug, SPACE).score
 
 
 def test_left_is_seen_from_the_view_or_from_the_objects_own_front() -> None:

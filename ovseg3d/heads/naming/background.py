@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ovseg3d.errors import EncoderError
 from ovseg3d.files import write_atomic
 
 TOWERS = {"frozen": 0.0, "tuned": 0.5}
 """Towers whose vectors are kept, in this order, with the tuned copy's share."""
+_CLIP = "clip_weight_hash"
 _LEAST = 1e-6
 """Of a prior, so that a name which no background shape gets is not sure to win."""
 
@@ -53,15 +55,31 @@ def background_file(weights: Path) -> Path:
 def save_background(path: Path, vectors: Float[np.ndarray, "shapes towers dim"], weight_hash: str) -> None:
     """Write the vectors by each of `TOWERS`, with the hash of the CLIP that they are of."""
     tensors = {name: torch.from_numpy(vectors[:, k]).half().contiguous() for k, name in enumerate(TOWERS)}
-    write_atomic(path, lambda to: save_file(tensors, to, {"clip_weight_hash": weight_hash}))
+    write_atomic(path, lambda to: save_file(tensors, to, {_CLIP: weight_hash}))
 
 
-def load_background(path: Path) -> dict[str, Float[np.ndarray, "shapes dim"]]:
-    """The vectors by tower; none where there is no such file. Raises EncoderError: it cannot be read."""
+def load_background(path: Path, weight_hash: str) -> dict[str, Float[np.ndarray, "shapes dim"]]:
+    """The vectors by tower; none where there is no such file.
+
+    Args:
+        path: the file.
+        weight_hash: of the CLIP that they have to be of.
+
+    Raises:
+        EncoderError: the file cannot be read, or is of another CLIP.
+    """
     if not path.is_file():
         return {}
     try:
-        found = load_file(path)
-        return {name: found[name].float().numpy() for name in TOWERS}
+        with safe_open(path, "pt") as file:
+            made_by = (file.metadata() or {}).get(_CLIP)
+            found = {name: file.get_tensor(name).float().numpy() for name in TOWERS}
     except Exception as error:  # safetensors has errors of its own
         raise EncoderError("The background's vectors cannot be read", where=path, fix="make them again") from error
+    if made_by != weight_hash:
+        raise EncoderError(
+            "The background's vectors belong to another encoder than the one that is named",
+            where=path,
+            fix="make them again: python -m scripts.training.naming_background",
+        )
+    return found

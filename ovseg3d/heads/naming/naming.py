@@ -260,7 +260,7 @@ class ShapeNamer:
         self.tower = AlignedTower(self.encoder)
         self.tower.load(tensors, strength)
         beside = background_file(path)
-        self._background = interpolate(load_background(beside), strength)
+        self._background = interpolate(load_background(beside, self.encoder.weight_hash), strength)
         self.scored_by = f"{self.id}@{hash_files([beside])[:8]}" if self._background else self.id
 
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
 
 from ovseg3d.errors import ShapeError
+from ovseg3d.geometry.normals import fitted_normals
 from ovseg3d.heads.naming.splat import LIGHT
 from ovseg3d.scene.cameras import Camera
 from ovseg3d.scene.clouds import PointCloud
@@ -104,7 +105,7 @@ def coloured_surfels(cloud: PointCloud) -> Surfels:
     xyz = cloud.xyz.astype(np.float64)
     count = RADIUS_RANK + 1 if cloud.normal is not None else NEIGHBOURS
     distance, near = cKDTree(xyz).query(xyz, count)
-    normal = _normals(xyz, near) if cloud.normal is None else cloud.normal.astype(np.float64)
+    normal = fitted_normals(xyz[near]) if cloud.normal is None else cloud.normal.astype(np.float64)
     radius = distance[:, RADIUS_RANK]
     radius = np.minimum(radius, MAX_RADIUS_RATIO * np.median(radius))
     return Surfels(xyz, normal, cloud.rgb.astype(np.float32), np.maximum(radius, 1e-9))
@@ -203,13 +204,6 @@ def _pinholes(front: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     nearness = 1 / np.maximum(front, 1e-6)
     closed = ndimage.grey_closing(nearness, PINHOLE)
     return nearness < SAME_DEPTH * closed
-
-
-def _normals(xyz: np.ndarray, near: Int[np.ndarray, "points k"]) -> np.ndarray:
-    """The direction in which neighbours extend least (PCA)."""
-    around = xyz[near] - xyz[near].mean(1, keepdims=True)
-    _, axes = np.linalg.eigh(np.einsum("pki,pkj->pij", around, around))
-    return axes[:, :, 0]
 
 
 @dataclass(frozen=True)

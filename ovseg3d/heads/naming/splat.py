@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue] - not in SciPy's list of names
 
+from ovseg3d.geometry.normals import fitted_normals
 from ovseg3d.heads.naming.views import orbit
 
 NEIGHBOURS = 16
@@ -55,9 +56,7 @@ def surfels(points: Float[np.ndarray, "points 3"]) -> Surfels:
 
 def _normals(points: np.ndarray, near: Int[np.ndarray, "points k"]) -> np.ndarray:
     """The directions of least spread, averaged over neighbours with signs aligned; random samples are noisy."""
-    around = points[near] - points[near].mean(1, keepdims=True)
-    _, vectors = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))
-    normals = vectors[:, :, 0]
+    normals = fitted_normals(points[near])
     near = near[:, : NEIGHBOURS // 2]
     others = normals[near]
     agreement = np.einsum("nki,ni->nk", others, normals)

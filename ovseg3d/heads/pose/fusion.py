@@ -18,7 +18,7 @@ from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.pose.circular import mode
 from ovseg3d.heads.pose.network import SYMMETRY_ORDERS
 from ovseg3d.heads.pose.photo import GRID, CropPose
-from ovseg3d.heads.pose.records import Frame, Pose, Source, mass_near
+from ovseg3d.heads.pose.records import Pose, Source, mass_near
 
 FLOOR = 0.02
 """Share of a uniform distribution in each source: no source is ever sure."""
@@ -47,27 +47,24 @@ def yaw_of_photo(azimuth: Float[np.ndarray, " grid"], camera: Rotation, level: R
     return made / made.sum()
 
 
-def resampled(probability: Float[np.ndarray, " bins"], count: int = GRID) -> Float[np.ndarray, " count"]:
-    """A distribution over the full circle on another grid."""
+def resampled(probability: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " grid"]:
+    """A distribution over the full circle on the grid of photos."""
     bins = len(probability)
-    place = np.arange(count) * (bins / count)
+    place = np.arange(GRID) * (bins / GRID)
     made = np.interp(place, np.arange(bins + 1), np.append(probability, probability[0]))
     return made / made.sum()
 
 
-def pool(
-    parts: Sequence[Float[np.ndarray, " grid"]], weights: Sequence[float], floor: float = FLOOR
-) -> Float[np.ndarray, " grid"]:
-    """The product of distributions, each to the power of its weight.
+def pool(parts: Sequence[Float[np.ndarray, " grid"]], weights: Sequence[float]) -> Float[np.ndarray, " grid"]:
+    """The product of distributions, each to the power of its weight and with the share `FLOOR` of a uniform one.
 
     Args:
         parts: at least one, on one grid.
         weights: of each.
-        floor: share of a uniform distribution in each.
     """
     total = np.zeros(len(parts[0]))
     for part, weight in zip(parts, weights):
-        total += weight * np.log((1 - floor) * part + floor / len(part))
+        total += weight * np.log((1 - FLOOR) * part + FLOOR / len(part))
     made = np.exp(total - total.max())
     return made / made.sum()
 
@@ -77,22 +74,20 @@ def pose_of_yaw(
     symmetry: Float[np.ndarray, " orders"],
     level: Rotation,
     source: Source,
-    frame: Frame = "input",
 ) -> Pose:
-    """The pose of an upright object.
+    """The pose of an upright object, in the input frame.
 
     Args:
         yaw: its distribution, counter-clockwise about the up axis.
         symmetry: probabilities of SYMMETRY_ORDERS.
         level: from the frame to one with z up.
         source: of the distribution.
-        frame: name of the frame.
     """
     order = SYMMETRY_ORDERS[int(np.argmax(symmetry))]
     angle = peak(yaw, order)
     score = float(symmetry[SYMMETRY_ORDERS.index(0)]) if order == 0 else mass_near(yaw, angle, order)
     rotation = to_wxyz(level.inv() * Rotation.from_euler("z", angle))
-    return Pose(rotation, order, score, source, frame, {"yaw": yaw})
+    return Pose(rotation, order, score, source, pose_probabilities={"yaw": yaw})
 
 
 def peak(yaw: Float[np.ndarray, " grid"], order: int) -> float:

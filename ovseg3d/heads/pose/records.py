@@ -58,18 +58,17 @@ class Pose:
         }
 
 
-def mass_near(probability: Float[np.ndarray, " bins"], angle_rad: float, order: int, within: float = WITHIN) -> float:
-    """Probability of being near an angle, or one of those that the symmetry makes equal to it.
+def mass_near(probability: Float[np.ndarray, " bins"], angle_rad: float, order: int) -> float:
+    """Probability of being within `WITHIN` of an angle, or of one of those that the symmetry makes equal to it.
 
     Args:
         probability: on a grid over the full circle.
         angle_rad: the angle.
         order: of the symmetry; 0 for all angles.
-        within: how near, radians.
     """
     if order == 0:
         return float(probability.sum())
     grid = np.arange(len(probability)) * (2 * np.pi / len(probability))
     period = 2 * np.pi / order
     away = np.abs((grid - angle_rad + period / 2) % period - period / 2)
-    return float(probability[away <= within + 1e-9].sum())
+    return float(probability[away <= WITHIN + 1e-9].sum())

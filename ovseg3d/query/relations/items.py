@@ -61,7 +61,8 @@ class Item:
     @property
     def is_seat(self) -> bool:
         """Whether its name is of something to sit on, or of a body."""
-        return (self.label or "").split()[-1:] != [] and (self.label or "").split()[-1] in SEATS
+        words = (self.label or "").split()
+        return bool(words) and words[-1] in SEATS
 
     def faces(self, front: Float[np.ndarray, "2"] | None) -> "Item":
         """The same with a front."""

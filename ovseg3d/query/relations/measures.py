@@ -134,7 +134,8 @@ def inside(a: Item, b: Item, space: Space) -> Measure:
     if carries(b, a, space) or a.volume >= b.volume:
         return NO
     height = min(a.top, b.top) - max(a.bottom, b.bottom)
-    return Measure(overlap(a, b) * max(0.0, height) / max(a.top - a.bottom, 1e-9))
+    level = float(footprint_intersection(a.box[None], b.box[None])[0, 0]) / max(float(a.box[3] * a.box[4]), 1e-12)
+    return Measure(level * max(0.0, height) / max(a.top - a.bottom, 1e-9))
 
 
 def beside(a: Item, b: Item, space: Space) -> Measure:

@@ -12,6 +12,7 @@ with one name whose boxes touch are one item.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
@@ -118,10 +119,10 @@ class RunItems:
         known = {i: self._item([i], name, 1.0) for i in ids}
         groups: list[list[int]] = []
         for i in sorted(known, key=lambda i: -counts[i]):
-            for group in groups:
-                if any(distance(known[i], known[j]) <= touch for j in group):
-                    group.append(i)
-                    break
+            near = [group for group in groups if any(distance(known[i], known[j]) <= touch for j in group)]
+            groups = [group for group in groups if group not in near[1:]]
+            if near:
+                near[0] += [*chain.from_iterable(near[1:]), i]  # a small piece may lie between two large ones
             else:
                 groups.append([i])
         items = []
