@@ -57,24 +57,21 @@ def add_up(
 
 
 def majority(
-    group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int, share: float, missing: int = 0
+    group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int
 ) -> Int[np.ndarray, " groups"]:
-    """The most frequent value of each group; of equals the smallest.
+    """The value that more than half of a group's rows have; 0 without one.
 
     Args:
         group: of each row, from 0.
         value: of each row, 0 or more.
         count: how many groups there are.
-        share: of a group's rows, which the most frequent value must exceed.
-        missing: the value of a group without rows, or without a value that frequent.
     """
     base = int(value.max(initial=0)) + 1
     key, number = np.unique(group.astype(np.int64) * base + value, return_counts=True)
-    order = np.lexsort((-key, number))
-    best, votes = np.full(count, missing), np.zeros(count)
-    best[key[order] // base], votes[key[order] // base] = key[order] % base, number[order]
-    total = np.bincount(group, minlength=count)
-    return np.where(votes > share * total, best, missing)
+    most = key[2 * number > np.bincount(group)[key // base]]
+    found = np.zeros(count, np.int64)
+    found[most // base] = most % base
+    return found
 
 
 def spacing(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
-from ovseg3d.instances.consensus import MOST, Layers, find_mask_instances
+from ovseg3d.instances.consensus import Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
 from ovseg3d.instances.joined import join
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
@@ -173,7 +173,7 @@ def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: 
     np.add.at(both, (agreed, plane), 1)
     iou = both / (both.sum(0) + both.sum(1, keepdims=True) - both).clip(1)
     iou[:, 0] = 0  # points off the planes
-    agreed = np.where(iou.max(1)[agreed] > MOST, 0, agreed)
+    agreed = np.where(2 * iou.max(1)[agreed] > 1, 0, agreed)
     rest = np.where((agreed == 0) & (found.layout == NONE), found.ids, 0)
     return _numbered(agreed, rest, np.where(agreed > 0, NONE, found.layout), made, least)
 
