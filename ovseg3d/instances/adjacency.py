@@ -34,6 +34,7 @@ from jaxtyping import Float, Int
 from scipy.special import logit
 
 from ovseg3d.instances.graph import Contacts
+from ovseg3d.instances.layout import across
 from ovseg3d.instances.proposals import VOTE_FEATURES, VOTES, vote_features
 
 PAIR_FEATURES = (
@@ -116,9 +117,7 @@ def moments(
         floor: its height along `up`.
         gap: typical distance between points.
     """
-    aside = np.eye(3)[np.abs(up).argmin()]
-    aside = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
-    x, y, z = (((xyz - xyz.mean(0)) @ axis) / gap for axis in (aside, np.cross(up, aside), up))
+    x, y, z = (((xyz - xyz.mean(0)) @ axis) / gap for axis in (*across(up), up))
     z += (xyz.mean(0) @ up - floor) / gap
     return np.stack([x, y, z, x * x, x * y, y * y, z * z], 1)
 

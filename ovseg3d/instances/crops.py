@@ -102,7 +102,7 @@ def choose_poses(
                 continue
             low, high = np.quantile(visibility.xy[rows], [config.stray, 1 - config.stray], axis=0)
             # Visible area counts in full, size by its root: half of a near instance is worth less than a far one.
-            score = float(visibility.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
+            score = float(visibility.weight[rows].sum() * np.sqrt(max(*(high - low), 1e-6)))
             candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
     best = [
         pose
@@ -216,13 +216,14 @@ def _crops(
         whole = photo(view)
         height, width = whole.shape[:2]
         radius = config.blur * min(height, width)
-        blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
+        sharp = Image.fromarray(whole)
+        blurred = sharp.filter(ImageFilter.GaussianBlur(radius))
         rows, columns = (max(1, round(side * config.cells / max(height, width))) for side in (height, width))
         shown = outlines(ids, visibilities[view], rows, columns)
         for pose in own:
-            covered = Image.fromarray(np.equal(shown, pose.instance).astype(np.float32))
-            mask = np.asarray(covered.resize((width, height), Image.Resampling.BILINEAR))[..., None]
-            alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
+            covered = Image.fromarray(np.equal(shown, pose.instance)).convert("L")
+            mask = covered.resize((width, height), Image.Resampling.BILINEAR)
+            alone, within = _planar(Image.composite(sharp, blurred, mask)), _planar(sharp)
             left, low, right, high = pose.box
             spans = [(low * height, high * height), (left * width, right * width)]
             for pixels, margin in product((alone, within), config.margins):
@@ -230,6 +231,8 @@ def _crops(
                 yield pixels[:, top:bottom, start:end]
 
 
-def _planar(image: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
-    """0..255 to 0..1."""
-    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)) / 255
+def _planar(image: Image.Image) -> Float[Tensor, "3 h w"]:
+    """Values in 0..1."""
+    from skimage.util import img_as_float32
+
+    return torch.from_numpy(img_as_float32(np.asarray(image)).transpose(2, 0, 1))

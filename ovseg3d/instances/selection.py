@@ -46,7 +46,7 @@ HEAD = (
 """Features that follow from what the detection head says: its proposals, each of which counts with its score, and how
 far the points' votes for an object agree with each other and with the points."""
 WEIGHTS = Path(__file__).with_name("selection.json")
-FREE = 1e-3
+FREE = 0.01
 """Merge costs count from here: leaves have none."""
 REACH = 3.0
 """Features are clipped at so many deviations from the mean."""
@@ -89,7 +89,8 @@ def _form(tree: MergeTree, inside: np.ndarray, made: Superpoints, layout: np.nda
     width, depth, height = spread(form)
     following = np.where(tree.parent < 0, np.inf, tree.cost[tree.parent])
     return np.stack([
-        np.log(size), np.log(tree.cost + FREE), np.log(following + FREE), np.log(width), np.log(depth), np.log(height),
+        np.log(size), np.log(np.maximum(tree.cost, FREE)), np.log(np.maximum(following, FREE)),
+        np.log(width), np.log(depth), np.log(height),
         np.log1p(np.maximum(form[:, 2] - 2 * height, 0)), np.log1p(outline / np.sqrt(size)),
         with_layout / np.maximum(outline, 1), on_planes / size,
     ], 1)  # fmt: skip

@@ -16,9 +16,6 @@ from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spa
 from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, find_layout, lies_on
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
 
-LOW = 0.02
-"""Where no floor was found, its height is this quantile of the points' heights."""
-
 
 @dataclass(frozen=True)
 class SuperpointConfig:
@@ -91,8 +88,7 @@ def find_superpoints(
     # Stray points are farther apart than a cell of the surface is large.
     gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
     typical = max(float(np.median(gap)), 1e-12)
-    # An isolated point must not count as a large area.
-    area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
+    area = gap**2
     normal, colour = _smoothed(surface, config.smoothing)
     appearances = [_appearance(vectors, area, config.kept) / np.sqrt(len(features)) for vectors in features]
     appearance = np.concatenate([np.zeros((len(xyz), 0)), *appearances], 1)
@@ -111,7 +107,7 @@ def find_superpoints(
     kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
     below = height[kind[own] == FLOOR]
     floor = float(np.median(below)) if len(below) else None
-    ground = float(np.quantile(height, LOW)) if floor is None else floor
+    ground = float(height.min()) if floor is None else floor
     return Superpoints(
         xyz=xyz,
         gap=typical,
