@@ -4,7 +4,7 @@ Planes are found by area, without phrases, in normals that were smoothed along t
 field makes plain walls bumpy. Directions are up, down, and four horizontal ones at right angles, since most rooms are
 boxes: those in which most surface lies in few layers. Along a direction, planes are peaks of area over offset. A peak
 is layout if it is large and hardly any surface lies behind it: there is floor under a table top, but nothing under the
-floor. A steeper ceiling than the tests have, or a wall that is oblique and bumpy, is no plane of the layout.
+floor. A plane may be tilted against its direction, as long as its layers make a peak: by 45 degrees at most.
 
 A table top with nothing visible below it, a lawn, or a facade are such planes, too. So planes are a layout only if they
 make a room (`is_room`), unless the user says that there is one.

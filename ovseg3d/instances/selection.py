@@ -47,7 +47,7 @@ HEAD = (
 far the points' votes for an object agree with each other and with the points."""
 WEIGHTS = Path(__file__).with_name("selection.json")
 FREE = 0.01
-"""Merge costs count from here: leaves have none."""
+"""Merge costs count from here up to its inverse: leaves have none, and roots no next one."""
 REACH = 3.0
 """Features are clipped at so many deviations from the mean."""
 LARGER = 2.0
@@ -89,7 +89,7 @@ def _form(tree: MergeTree, inside: np.ndarray, made: Superpoints, layout: np.nda
     width, depth, height = spread(form)
     following = np.where(tree.parent < 0, np.inf, tree.cost[tree.parent])
     return np.stack([
-        np.log(size), np.log(np.maximum(tree.cost, FREE)), np.log(np.maximum(following, FREE)),
+        np.log(size), np.log(tree.cost.clip(FREE, 1 / FREE)), np.log(following.clip(FREE, 1 / FREE)),
         np.log(width), np.log(depth), np.log(height),
         np.log1p(np.maximum(form[:, 2] - 2 * height, 0)), np.log1p(outline / np.sqrt(size)),
         with_layout / np.maximum(outline, 1), on_planes / size,
