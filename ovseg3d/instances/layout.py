@@ -27,6 +27,8 @@ DIAGONAL = np.sqrt(2) / 2
 """Cosine of 45 degrees: a normal that is nearer to a direction faces it."""
 LAYER = 3
 """Layers of offsets, and the cells behind a plane, are so many gaps wide."""
+BESIDE = 4
+"""Layers on each side of a plane in which there is no other: its stray points, and what stands at a wall, lie there."""
 SCATTER = 4
 """Medians of the points' distances within which they lie on a plane."""
 
@@ -116,11 +118,13 @@ def room_planes(
         while filled.max() >= least > 0:
             peak = int(filled.argmax())
             plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
+            wide = 2  # the layers that share points with the peak; close behind one that is no plane there may be one
             if plane is not None and _behind(plane, xyz, normal, step, config.behind) <= config.behind:
+                wide = BESIDE
                 found.append(plane)
                 # A tilted plane lies in more layers than are cleared below.
                 filled -= _three(at[facing], area[facing] * plane.holds(xyz[facing], normal[facing]), len(filled))
-            filled[max(0, peak - 2) : peak + 3] = 0  # the layers that share points with the peak
+            filled[max(0, peak - wide) : peak + wide + 1] = 0
     return found
 
 
