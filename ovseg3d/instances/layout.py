@@ -4,7 +4,7 @@ Planes are found by area, without phrases, in normals that were smoothed along t
 field makes plain walls bumpy. Directions are up, down, and four horizontal ones at right angles, since most rooms are
 boxes: those in which most surface lies in few layers. Along a direction, planes are peaks of area over offset. A peak
 is layout if it is large and hardly any surface lies behind it: there is floor under a table top, but nothing under the
-floor. A plane may be tilted against its direction, as long as its layers make a peak: by 45 degrees at most.
+floor. An oblique wall may be found, a steep ceiling is not.
 
 A table top with nothing visible below it, a lawn, or a facade are such planes, too. So planes are a layout only if they
 make a room (`is_room`), unless the user says that there is one.
@@ -24,7 +24,9 @@ NONE, FLOOR, CEILING, WALL = range(4)
 STEP = 2.5
 """Degrees between the boxes that are tried."""
 DIAGONAL = np.sqrt(2) / 2
-"""Cosine of 45 degrees: a normal that is nearer to a direction faces it."""
+"""Cosine of 45 degrees, between floors or ceilings and walls, and between two walls of a room."""
+FACING = 0.8
+"""Least cosine of a normal and the direction that it faces."""
 LAYER = 3
 """Layers of offsets, and the cells behind a plane, are so many gaps wide."""
 BESIDE = 4
@@ -51,7 +53,7 @@ class Plane:
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
     ) -> Bool[np.ndarray, " points"]:
         """Points that lie on the plane and face as it does."""
-        return (np.abs(xyz @ self.normal - self.offset) < self.tolerance) & (normal @ self.normal > DIAGONAL)
+        return (np.abs(xyz @ self.normal - self.offset) < self.tolerance) & (normal @ self.normal > FACING)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _layers(
     direction: np.ndarray, xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Layers along a direction: which points face it, each point's layer, the area of each layer."""
-    facing, offset = normal @ direction > DIAGONAL, xyz @ direction
+    facing, offset = normal @ direction > FACING, xyz @ direction
     at = ((offset - offset.min()) / step).astype(np.int64)
     return facing, at, _three(at[facing], area[facing], int(at.max()) + 1)
 
@@ -174,8 +176,8 @@ def lies_on(
 ) -> Int[np.ndarray, " points"]:
     """The plane of each point, from 1; 0 for none.
 
-    Scattered points are included: those within two of their own cells, and twice as far behind a plane, where nothing
-    else can be. Of several planes, the one is taken whose scatter explains a point best.
+    Scattered points are included: those within 1.5 of their own cells, and three times as far behind a plane, where
+    nothing else can be. Of several planes, the one is taken whose scatter explains a point best.
 
     Args:
         planes: of the layout.
@@ -186,7 +188,7 @@ def lies_on(
     best, found = np.ones(len(xyz)), np.zeros(len(xyz), np.int64)
     for number, plane in enumerate(planes, start=1):
         off = xyz @ plane.normal - plane.offset
-        off = np.where(off > 0, off, -off / 2) / np.maximum(plane.tolerance, 2 * cell)
+        off = np.where(off > 0, off, -off / 3) / np.maximum(plane.tolerance, 1.5 * cell)
         nearer = (off < best) & (normal @ plane.normal > 0.5)
         found[nearer], best[nearer] = number, off[nearer]
     return found
@@ -204,7 +206,7 @@ def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.nd
         apart = points - middle
         normal = np.linalg.eigh((apart * weight[:, None]).T @ apart)[1][:, 0]
         normal = normal if normal @ direction > 0 else -normal
-        if normal @ direction < DIAGONAL:
+        if normal @ direction < FACING:
             return None
         off = np.abs(apart @ normal)
         tolerance = max(SCATTER * float(np.median(off)), 2 * gap)

@@ -24,7 +24,7 @@ def test_points_that_scatter_lie_on_their_plane() -> None:
     cases = {
         (0.0, 0.0, 0.04): 1,
         (0.0, 0.0, 0.2): 0,
-        (0.0, 0.0, -0.08): 1,  # behind it nothing else can be
+        (0.0, 0.0, -0.12): 1,  # behind it nothing else can be
         (0.0, 0.0, -0.3): 0,
         (-1.97, 0.0, 1.0): 2,
     }
