@@ -24,6 +24,8 @@ LERF_SCALES = (0.05, 0.125, 0.2, 0.275, 0.35, 0.425, 0.5)
 OVS_PARTS = (10, 7, 5)
 """From small to large, in the order of levels."""
 _FINE, _COARSE = 0.05, 0.15
+CROPS_AT_ONCE = 32
+"""Crops of objects in a batch."""
 Tick = Callable[[int, int], None]
 """Called after each batch with the numbers of a photo's crops that are encoded, and in total; its errors are raised,
 and end the photo."""

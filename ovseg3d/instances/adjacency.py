@@ -18,8 +18,7 @@ Where the detection head has a say, its votes for the centre and the size of a r
 A network of six thousand weights maps these to the probability of two instances; there is one with votes and one
 without. They were trained on rooms with known instances (`scripts/training/train_merging.py`, which also measures them
 in held-out rooms), never on real ones. Inputs do not depend on units: sizes are in points, lengths in gaps between
-points or in sizes of objects. A greater difference never makes one instance more likely (see `GROWING`), and inputs far
-outside the training range are clipped.
+points or in sizes of objects. A greater difference never makes one instance more likely (see `GROWING`).
 
 Colours are CIELAB / 100. Bends are those of `bends`.
 """
@@ -35,7 +34,8 @@ from jaxtyping import Float, Int
 from scipy.special import logit
 
 from ovseg3d.instances.graph import Contacts
-from ovseg3d.instances.proposals import VOTE_COLUMNS, VOTE_FEATURES, vote_features
+from ovseg3d.instances.layout import across
+from ovseg3d.instances.proposals import VOTE_FEATURES, VOTES, vote_features
 
 PAIR_FEATURES = (
     "step", "bend", "leaves", "convex", "concave", "corner", "flat", "look", "look of the first features",
@@ -50,24 +50,18 @@ GROWING = (
 )  # fmt: skip
 """Increasing these never makes one instance more likely: the network's weights are constrained."""
 WEIGHTS = Path(__file__).with_name("merge_model.json")
-DEEP, ROUND = 0.5, 0.2
-"""Limits of "bend", concave and convex: fitted normals turn little between neighbours, and a ball on a ball is convex
-all around."""
-RIGHT = 1.5
-"""Limit of "concave". A right angle is 1 from a face to its edge, and more across a corner."""
-SEAM, EDGES = 2.0, 6.0
-"""The core size of a region is smaller the more of its edges (about `EDGES` a point) lead out of it, `SEAM` times their
-share."""
-MOMENTS = 7
-"""Number of moments of a form, see `moments`."""
+ROUND = 0.2
+"""Greatest convex bend that counts in "bend": a ball on a ball is convex all around."""
+EDGES = 3.0
+"""Edges of a point that lead out of a region take the point from its core size."""
+MOMENTS = ("x", "y", "z", "x x", "x y", "y y", "z z")
+"""Moments of a form, see `moments`."""
 THIN = 0.5
 """Deviation of a single point, in gaps: the least extent."""
-REACH = 8.0
-"""Inputs are clipped at so many standard deviations from the training mean."""
 
 
 def tint(lab: Float[np.ndarray, "places 3"]) -> Float[np.ndarray, "places 2"]:
-    """Chroma without shade: that of the same colour at a lightness of 0.5.
+    """Chroma without shade, relative to lightness.
 
     Less light scales a colour's three numbers alike. CIELAB takes cube roots, so that a, b and L + 16 are scaled alike
     too, and (a, b) / (L + 16) stays; a little more than 16 keeps noise in the dark small.
@@ -75,7 +69,7 @@ def tint(lab: Float[np.ndarray, "places 3"]) -> Float[np.ndarray, "places 2"]:
     Args:
         lab: CIELAB / 100.
     """
-    return 0.8 * lab[:, 1:] / (lab[:, :1] + 0.3)
+    return lab[:, 1:] / (lab[:, :1] + 0.3)
 
 
 def bends(
@@ -105,8 +99,8 @@ def edge_features(border: Contacts, plane: Int[np.ndarray, " superpoints"]) -> C
     bend = np.where(flat, 0.0, bend / edges)  # bends within a plane are noise
     corner = (first > 0) & (second > 0) & (first != second)
     found = [
-        np.ones(len(edges)), step / edges, bend.clip(-ROUND, DEEP), first != second, bend.clip(-1, 0),
-        bend.clip(0, RIGHT), corner, flat,
+        np.ones(len(edges)), step / edges, np.maximum(bend, -ROUND), first != second, np.minimum(bend, 0),
+        np.maximum(bend, 0), corner, flat,
     ]  # fmt: skip
     return Contacts(border.pair, edges[:, None] * np.stack(found, 1))
 
@@ -123,9 +117,7 @@ def moments(
         floor: its height along `up`.
         gap: typical distance between points.
     """
-    aside = np.eye(3)[np.abs(up).argmin()]
-    aside = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
-    x, y, z = (((xyz - xyz.mean(0)) @ axis) / gap for axis in (aside, np.cross(up, aside), up))
+    x, y, z = (((xyz - xyz.mean(0)) @ axis) / gap for axis in (*across(up), up))
     z += (xyz.mean(0) @ up - floor) / gap
     return np.stack([x, y, z, x * x, x * y, y * y, z * z], 1)
 
@@ -151,7 +143,7 @@ def _shapes(form: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray) 
     both = share * form[small] + (1 - share) * form[large]
     inner, outer, (width, depth, height) = spread(form[small]), spread(form[large]), spread(both)
     bottom = np.log1p(np.maximum(both[:, 2] - 2 * height, 0))
-    above = ((form[small, 2] - form[large, 2]) / (inner[2] + outer[2])).clip(-3, 3)
+    above = (form[small, 2] - form[large, 2]) / (inner[2] + outer[2])
     aside = np.linalg.norm(form[small, :2] - form[large, :2], axis=1) / (inner[0] + outer[0])
     growth = width * depth * height / np.maximum(np.prod(inner, 0), np.prod(outer, 0))
     logs = (np.log(value) for value in (growth, outer[0], outer[2], inner[0], inner[2]))
@@ -175,9 +167,9 @@ def pair_features(
     """
     a, b = contacts.pair.T
     edges = contacts.sums[:, 0]
-    form, means = means[:, :MOMENTS], means[:, MOMENTS:]
+    form, means = np.split(means, [len(MOMENTS)], 1)
     outline = np.bincount(a, edges, len(weight)) + np.bincount(b, edges, len(weight))
-    core = weight * np.clip(1 - SEAM * outline / (EDGES * weight), 0.05, 1)
+    core = weight * np.clip(1 - outline / (EDGES * weight), 0.05, 1)
     apart, hue = means[a] - means[b], tint(means[:, -3:])
     look = np.linalg.norm(apart[:, :-3], axis=1)
     if first is None:
@@ -210,7 +202,7 @@ class MergeModel:
 
     def __call__(self, told: Float[np.ndarray, "contacts features"]) -> Float[np.ndarray, " contacts"]:
         """Log-odds of two instances against one, from `MergeCost.inputs`."""
-        scaled = ((told - self.mean) / self.deviation).clip(-REACH, REACH)
+        scaled = (told - self.mean) / self.deviation
         hidden = np.tanh(scaled @ self.hidden[:-1] + self.hidden[-1])
         return hidden @ self.output[:-1] + self.output[-1] + scaled @ self.direct
 
@@ -256,8 +248,9 @@ class MergeCost:
         """Inputs of the network: `PAIR_FEATURES`, then `VOTE_FEATURES` where the head has a say."""
         if not self.votes:
             return pair_features(contacts, weight, means, self.first)
-        own = pair_features(contacts, weight, means[:, :-VOTE_COLUMNS], self.first)
-        return np.concatenate([own, vote_features(contacts, means[:, -VOTE_COLUMNS:])], 1)
+        means, votes = np.split(means, [-len(VOTES)], 1)
+        own = pair_features(contacts, weight, means, self.first)
+        return np.concatenate([own, vote_features(contacts, votes)], 1)
 
     def __call__(
         self, contacts: Contacts, weight: Float[np.ndarray, " regions"], means: Float[np.ndarray, "regions dim"]
@@ -267,5 +260,5 @@ class MergeCost:
         else:
             model = self.config.form or shipped("form")
         two = model(self.inputs(contacts, weight, means))
-        # Rounded, so that equal pairs cost the same wherever they stand in a matrix product.
-        return np.round(np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit)), 9)
+        # In single precision equal pairs cost the same wherever they stand in a matrix product.
+        return (np.logaddexp(0, two) / np.logaddexp(0, logit(self.config.limit))).astype(np.float32)

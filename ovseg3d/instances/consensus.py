@@ -36,11 +36,13 @@ Layers = Integer[np.ndarray, "_ _ _"]
 """Masks of one photo, (layers, h, w): numbers from 1, 0 for no mask. A number occurs in one layer only."""
 
 
-SOME, MOST = 0.25, 0.5
-"""Shares: a photo observes a mask if it sees some of its points, and contains it where most of these lie in one mask.
-Of the photos that see most of an instance some must segment it..."""
+SOME = 0.25
+"""Share of a mask's points that a photo sees if it observes the mask, and of the photos that see most of an instance
+those that must segment it..."""
+SETTLED = 1e-6
+"""Change of the rates at which the EM ends."""
 VIEWS = 2
-"""...and at least so many."""
+"""...which are at least so many."""
 MAX_MASKS = 2000
 """Most masks, since pairs are compared. Of more, only those of every second, third... photo are used."""
 
@@ -93,9 +95,7 @@ def find_mask_instances(
     return _instances(cluster, held, seen, view, (len(visibilities[::stride]), points), least)
 
 
-def fit_agreement(
-    successes: Float[np.ndarray, " pairs"], trials: Float[np.ndarray, " pairs"], rounds: int = 50
-) -> Agreement:
+def fit_agreement(successes: Float[np.ndarray, " pairs"], trials: Float[np.ndarray, " pairs"]) -> Agreement:
     """The rates of a mixture of two binomial distributions, by EM. It starts from the pairs' own rates. Pairs without a
     success say nothing about masks that touch, and are left out. Two trials more, one of them a success, keep rates off
     0 and 1 (Laplace's rule)."""
@@ -105,8 +105,9 @@ def fit_agreement(
         return [float((weight @ s + 1) / (weight @ t + 2)) for weight in (chance, 1 - chance)]
 
     chance = s / t
-    one, two = rates(chance)
-    for _ in range(rounds):
+    (one, two), before = rates(chance), (np.inf, np.inf)
+    while max(abs(one - before[0]), abs(two - before[1])) > SETTLED:
+        before = one, two
         share = (chance.sum() + 1) / (len(s) + 2)
         chance = expit(logit(share) + s * np.log(one / two) + (t - s) * np.log((1 - one) / (1 - two)))
         one, two = rates(chance)
@@ -149,9 +150,9 @@ def _agreeing(held: csr_array, seen: csr_array, view: np.ndarray) -> Contacts:
     mask, other = common.coords
     masked = np.zeros_like(visible)
     np.add.at(masked, (mask, view[other]), common.data)  # points in overlapping masks count more than once
-    observed = (visible >= SOME * size[:, None]) & (masked >= MOST * visible)
+    observed = (visible >= SOME * size[:, None]) & (2 * masked >= visible)
     where = view[other]
-    contained = observed[mask, where] & (common.data >= MOST * visible[mask, where])
+    contained = observed[mask, where] & (2 * common.data >= visible[mask, where])
     mask, other, where = mask[contained], other[contained], where[contained]
     trials = observed.astype(np.float32) @ observed.T.astype(np.float32)
     successes = np.zeros_like(trials)
@@ -181,11 +182,11 @@ def _instances(
     votes = coo_array(members @ held)
     group, point = votes.coords
     trials = np.asarray((segmented @ seen)[group, point]).ravel()
-    inside = votes.data >= MOST * trials
+    inside = 2 * votes.data >= trials
     group, point, votes = group[inside], point[inside], votes.data[inside]
     own = csr_array((np.ones(len(group), np.float32), (group, point)), shape=(count, points))
     size = np.asarray(own.sum(1)).ravel()
-    most = (own @ seen.T).toarray() >= MOST * np.maximum(size, 1)[:, None]
+    most = 2 * (own @ seen.T).toarray() >= np.maximum(size, 1)[:, None]
     rate = (segmented.toarray() * most).sum(1) / np.maximum(most.sum(1), 1)
     views = np.asarray(segmented.sum(1)).ravel()
     good = (size >= least) & (views >= VIEWS) & (rate >= SOME)

@@ -25,11 +25,10 @@ from torch import Tensor
 from ovseg3d.encoders.base import TextImageEncoder
 from ovseg3d.features.extract import square_around
 from ovseg3d.features.maps import normalise
-from ovseg3d.features.pyramid import encode_crops
+from ovseg3d.features.pyramid import CROPS_AT_ONCE, encode_crops
 from ovseg3d.field.surface import Visibility
 from ovseg3d.points.basis import Basis, fit_basis
-
-_ROWS = 16_384
+from ovseg3d.points.lift import LiftConfig
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,6 @@ class CropConfig:
     """Share of the mean over the instance, or the plane of the layout, in the rest."""
     stray: float = 0.02
     """Share of an instance's points that may lie outside its box, on each side, since silhouettes are ragged."""
-    batch: int = 32
-    """Crops that are encoded at once."""
 
     @property
     def count(self) -> int:
@@ -105,7 +102,7 @@ def choose_poses(
                 continue
             low, high = np.quantile(visibility.xy[rows], [config.stray, 1 - config.stray], axis=0)
             # Visible area counts in full, size by its root: half of a near instance is worth less than a far one.
-            score = float(visibility.weight[rows].sum() * max(*(high - low), 1e-6) ** 0.5)
+            score = float(visibility.weight[rows].sum() * np.sqrt(max(*(high - low), 1e-6)))
             candidates.setdefault(number, []).append((score, Pose(number, view, (*low.tolist(), *high.tolist()))))
     best = [
         pose
@@ -161,7 +158,7 @@ def encode_instance_crops(
         return total
     with torch.inference_mode():
         crops = _crops(poses, ids, visibilities, photo, config)
-        vectors = encode_crops(crops, clip, config.batch, tick, 0, len(poses) * config.count)
+        vectors = encode_crops(crops, clip, CROPS_AT_ONCE, tick, 0, len(poses) * config.count)
     np.add.at(total, np.repeat([pose.instance - 1 for pose in poses], config.count), vectors)
     return normalise(total)
 
@@ -173,7 +170,7 @@ def add_instance_crops(
     instance_crops: Float[np.ndarray, "instances dim"],
     room: Int[np.ndarray, " points"] | None = None,
     config: CropConfig | None = None,
-    samples: int = 8192,
+    samples: int = LiftConfig.samples,
     seed: int = 0,
 ) -> tuple[Basis, Float[np.ndarray, "points kept"]]:
     """Blend embeddings and means of instances, and means of layout planes, into the vectors of their points.
@@ -198,17 +195,13 @@ def add_instance_crops(
     means[0] = 0
     pooled = normalise(vectors + config.pooled * (normalise(means)[group] - vectors) * (group > 0)[:, None])
     faces = np.concatenate([np.zeros((1, instance_crops.shape[1]), np.float32), instance_crops])
-    share = config.share * (np.linalg.norm(faces, axis=1) > 0).astype(np.float32)
-
-    def mixed(rows: np.ndarray) -> np.ndarray:
-        own = share[ids[rows], None]
-        return normalise((1 - own) * basis.expand(pooled[rows]) + own * faces[ids[rows]])
-
+    own = (config.share * (np.linalg.norm(faces, axis=1) > 0).astype(np.float32))[ids, None]
     some = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:samples])
+    mixed = (1 - own[some]) * basis.expand(pooled[some]) + own[some] * faces[ids[some]]
     # Embeddings as well: a small instance may have no point among the samples.
-    fitted = fit_basis(np.concatenate([mixed(some), instance_crops]), vectors.shape[1])
-    parts = [fitted.reduce(mixed(rows)) for rows in np.array_split(np.arange(len(vectors)), len(vectors) // _ROWS + 1)]
-    return fitted, normalise(np.concatenate(parts))
+    fitted = fit_basis(np.concatenate([mixed, instance_crops]), vectors.shape[1])
+    lifted = pooled @ (basis.axes.T @ fitted.axes)
+    return fitted, normalise((1 - own) * lifted + own * fitted.reduce(faces)[ids])
 
 
 def _crops(
@@ -223,13 +216,14 @@ def _crops(
         whole = photo(view)
         height, width = whole.shape[:2]
         radius = config.blur * min(height, width)
-        blurred = np.asarray(Image.fromarray(whole).filter(ImageFilter.GaussianBlur(radius)))
+        sharp = Image.fromarray(whole)
+        blurred = sharp.filter(ImageFilter.GaussianBlur(radius))
         rows, columns = (max(1, round(side * config.cells / max(height, width))) for side in (height, width))
         shown = outlines(ids, visibilities[view], rows, columns)
         for pose in own:
-            covered = Image.fromarray(np.equal(shown, pose.instance).astype(np.float32))
-            mask = np.asarray(covered.resize((width, height), Image.Resampling.BILINEAR))[..., None]
-            alone, within = (_planar(image) for image in (mask * whole + (1 - mask) * blurred, whole))
+            covered = Image.fromarray(np.equal(shown, pose.instance)).convert("L")
+            mask = covered.resize((width, height), Image.Resampling.BILINEAR)
+            alone, within = _planar(Image.composite(sharp, blurred, mask)), _planar(sharp)
             left, low, right, high = pose.box
             spans = [(low * height, high * height), (left * width, right * width)]
             for pixels, margin in product((alone, within), config.margins):
@@ -237,6 +231,8 @@ def _crops(
                 yield pixels[:, top:bottom, start:end]
 
 
-def _planar(image: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
-    """0..255 to 0..1."""
-    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)) / 255
+def _planar(image: Image.Image) -> Float[Tensor, "3 h w"]:
+    """Values in 0..1."""
+    from skimage.util import img_as_float32
+
+    return torch.from_numpy(img_as_float32(np.asarray(image)).transpose(2, 0, 1))

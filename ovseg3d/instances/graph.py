@@ -57,24 +57,21 @@ def add_up(
 
 
 def majority(
-    group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int, share: float, missing: int = 0
+    group: Int[np.ndarray, " rows"], value: Int[np.ndarray, " rows"], count: int
 ) -> Int[np.ndarray, " groups"]:
-    """The most frequent value of each group; of equals the smallest.
+    """The value that more than half of a group's rows have; 0 without one.
 
     Args:
         group: of each row, from 0.
         value: of each row, 0 or more.
         count: how many groups there are.
-        share: of a group's rows, which the most frequent value must exceed.
-        missing: the value of a group without rows, or without a value that frequent.
     """
     base = int(value.max(initial=0)) + 1
     key, number = np.unique(group.astype(np.int64) * base + value, return_counts=True)
-    order = np.lexsort((-key, number))
-    best, votes = np.full(count, missing), np.zeros(count)
-    best[key[order] // base], votes[key[order] // base] = key[order] % base, number[order]
-    total = np.bincount(group, minlength=count)
-    return np.where(votes > share * total, best, missing)
+    most = key[2 * number > np.bincount(group)[key // base]]
+    found = np.zeros(count, np.int64)
+    found[most // base] = most % base
+    return found
 
 
 def spacing(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
@@ -90,25 +87,21 @@ def touching(
     gap: Float[np.ndarray, " points"],
     normal: Float[np.ndarray, "points 3"] | None = None,
     neighbours: int = 10,
-    reach: float = 2.5,
 ) -> Contacts:
     """Points that are neighbours on the surface; `sums` has one column, the number of edges (1).
 
     Args:
         xyz: positions.
-        gap: from `spacing`.
+        gap: from `spacing`; edges are at most twice as long as the larger one of their ends.
         normal: unit length; if given, points that face each other across air are not joined.
-        neighbours: candidates per point.
-        reach: longest edge, in gaps: the larger gap of the two points, at most twice the smaller.
+        neighbours: of each point.
     """
     count = min(neighbours + 1, len(xyz))
     if count < 2:
         return Contacts(np.zeros((0, 2), np.int64), np.zeros((0, 1)))
     distance, index = cKDTree(xyz).query(xyz, k=count)
     first, second = np.repeat(np.arange(len(xyz)), count - 1), index[:, 1:].ravel().astype(np.int64)
-    # A stray point must not bridge the surfaces on both sides of it.
-    small, large = np.minimum(gap[first], gap[second]), np.maximum(gap[first], gap[second])
-    near = distance[:, 1:].ravel() <= reach * np.minimum(large, 2 * small)
+    near = distance[:, 1:].ravel() <= 2 * np.maximum(gap[first], gap[second])
     pair = np.unique(np.sort(np.stack([first[near], second[near]], -1), axis=1), axis=0)
     pair = pair[pair[:, 0] != pair[:, 1]]
     if normal is not None:

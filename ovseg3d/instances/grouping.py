@@ -25,11 +25,11 @@ from jaxtyping import Float, Int
 
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.instances.adjacency import MergeConfig, MergeCost, tint
-from ovseg3d.instances.consensus import MOST, Layers, find_mask_instances
+from ovseg3d.instances.consensus import Layers, find_mask_instances
 from ovseg3d.instances.graph import EVEN_COST, MergeTree, add_up, agglomerate, merge_tree
 from ovseg3d.instances.joined import join
 from ovseg3d.instances.layout import CEILING, FLOOR, NONE, WALL, StructureConfig
-from ovseg3d.instances.proposals import VOTE_COLUMNS, Proposals
+from ovseg3d.instances.proposals import VOTES, Proposals
 from ovseg3d.instances.selection import SelectionConfig, node_features
 from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_superpoints
 
@@ -38,14 +38,9 @@ from ovseg3d.instances.superpoints import SuperpointConfig, Superpoints, find_su
 class InstanceConfig:
     """How points are grouped into instances."""
 
-    tint: float = 0.2
-    """Greatest difference in tint (see `adjacency.tint`) at which a region on a plane is layout..."""
-    shade: float = 0.6
-    """...and in lightness..."""
-    alike: float = 1.1
-    """...and in appearance; the three are the axes of an ellipsoid."""
-    layout_foreground: float = 0.3
-    """Greatest probability of belonging to an object, by the detection head, of a superpoint of the layout."""
+    tint: float = 0.25
+    """Greatest difference in tint (see `adjacency.tint`) at which a region on a plane is layout, if it looks the same.
+    Where it does not, less; none at a difference in appearance of 1."""
     least: int = 15
     """Fewest points of an instance."""
     superpoint: SuperpointConfig = field(default_factory=SuperpointConfig)
@@ -143,8 +138,8 @@ def grow(
     region = agglomerate(made.contacts, made.weight, means, cost)
     layout = _layout(region, made.seen, made.area, made.kind, config)
     if proposals is not None:
-        foreground = means[:, -VOTE_COLUMNS]
-        layout = np.where(foreground > config.layout_foreground, NONE, layout)
+        foreground = means[:, -len(VOTES)]
+        layout = np.where(2 * foreground > 1, NONE, layout)
     rest = np.flatnonzero(layout == NONE)
     contacts = made.contacts.among(rest, len(layout))
     return layout, rest, merge_tree(contacts, made.weight[rest], means[rest], cost)
@@ -173,7 +168,7 @@ def _with_consensus(found: Instances, agreed: Int[np.ndarray, " points"], made: 
     np.add.at(both, (agreed, plane), 1)
     iou = both / (both.sum(0) + both.sum(1, keepdims=True) - both).clip(1)
     iou[:, 0] = 0  # points off the planes
-    agreed = np.where(iou.max(1)[agreed] > MOST, 0, agreed)
+    agreed = np.where(2 * iou.max(1)[agreed] > 1, 0, agreed)
     rest = np.where((agreed == 0) & (found.layout == NONE), found.ids, 0)
     return _numbered(agreed, rest, np.where(agreed > 0, NONE, found.layout), made, least)
 
@@ -205,7 +200,7 @@ def _by_area(ids: Int[np.ndarray, " points"], area: Float[np.ndarray, " points"]
 def _layout(
     region: np.ndarray, seen: np.ndarray, area: np.ndarray, kind: np.ndarray, config: InstanceConfig
 ) -> Int[np.ndarray, " superpoints"]:
-    """The layout class of each superpoint: regions on planes whose appearance is that of most regions there.
+    """The layout class of each superpoint: regions on planes that look like the largest region there.
 
     All walls are compared together, since a bookshelf may hide one but not all. A region may extend around a corner;
     each superpoint on a plane takes the class of that plane.
@@ -213,15 +208,13 @@ def _layout(
     count = int(region.max()) + 1
     size = np.bincount(region, area, count)
     mean = add_up(seen * area[:, None], region, count) / size[:, None]
+    look = np.concatenate([mean[:, :-3], tint(mean[:, -3:]) / config.tint], 1)
     found = np.zeros(count, np.int64)
     for name in (FLOOR, CEILING, WALL):
         on = np.bincount(region, area * (kind == name), count) / size
-        there = np.flatnonzero(on > 0.5)
-        if len(there):
-            usual = there[size[there].argmax()]
-            apart, hue = mean - mean[usual], tint(mean[:, -3:])
-            look, light, other = (apart[:, :-3] ** 2).sum(1), apart[:, -3] ** 2, ((hue - hue[usual]) ** 2).sum(1)
-            far = look / config.alike**2 + light / config.shade**2 + other / config.tint**2
-            found[(far < 1) & (on > 0.4) & (found == NONE)] = name
+        there = 2 * on > 1
+        if there.any():
+            apart = np.linalg.norm(look - look[np.where(there, size, 0).argmax()], axis=1)
+            found[there & (apart < 1)] = name
     found = found[region]
     return np.where((found != NONE) & (kind != NONE), kind, found)

@@ -4,7 +4,7 @@ Planes are found by area, without phrases, in normals that were smoothed along t
 field makes plain walls bumpy. Directions are up, down, and four horizontal ones at right angles, since most rooms are
 boxes: those in which most surface lies in few layers. Along a direction, planes are peaks of area over offset. A peak
 is layout if it is large and hardly any surface lies behind it: there is floor under a table top, but nothing under the
-floor. An oblique wall, or a ceiling steeper than 25 degrees, is no plane of the layout.
+floor. An oblique wall may be found, a steep ceiling is not.
 
 A table top with nothing visible below it, a lawn, or a facade are such planes, too. So planes are a layout only if they
 make a room (`is_room`), unless the user says that there is one.
@@ -23,12 +23,16 @@ NONE, FLOOR, CEILING, WALL = range(4)
 """Layout class of a plane."""
 STEP = 2.5
 """Degrees between the boxes that are tried."""
-SCATTER = (2.0, 5.0)
-"""Least and greatest scatter of a plane's points, in distances of neighbours."""
-CORNER = 45.0
-"""Least degrees between the directions of two walls of a room."""
-STRAY = 0.25
-"""Points behind a cell of a plane are stray if they are fewer than this share of the cell's usual points."""
+DIAGONAL = np.sqrt(2) / 2
+"""Cosine of 45 degrees, between floors or ceilings and walls, and between two walls of a room."""
+FACING = 0.8
+"""Least cosine of a normal and the direction that it faces."""
+LAYER = 3
+"""Layers of offsets, and the cells behind a plane, are so many gaps wide."""
+BESIDE = 4
+"""Layers on each side of a plane in which there is no other: its stray points, and what stands at a wall, lie there."""
+SCATTER = 4
+"""Medians of the points' distances within which they lie on a plane."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,13 @@ class Plane:
     def kind(self, up: Float[np.ndarray, "3"]) -> int:
         """FLOOR, CEILING or WALL."""
         tilt = float(self.normal @ up)
-        return FLOOR if tilt > 0.7 else CEILING if tilt < -0.7 else WALL
+        return FLOOR if tilt > DIAGONAL else CEILING if tilt < -DIAGONAL else WALL
 
     def holds(
         self, xyz: Float[np.ndarray, "points 3"], normal: Float[np.ndarray, "points 3"]
     ) -> Bool[np.ndarray, " points"]:
         """Points that lie on the plane and face as it does."""
-        return (np.abs(xyz @ self.normal - self.offset) < self.tolerance) & (normal @ self.normal > 0.8)
+        return (np.abs(xyz @ self.normal - self.offset) < self.tolerance) & (normal @ self.normal > FACING)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class StructureConfig:
     share: float = 0.03
     """Least area of a plane, as a share of all surface."""
     behind: float = 0.2
-    """Most of a plane's cells that may have surface behind them: stray points gather behind walls."""
+    """Most of a plane's cells that may have surface behind them, since stray points gather behind walls. So many points
+    behind a cell, relative to those on a usual one, are stray, too."""
 
 
 def find_layout(
@@ -86,7 +91,7 @@ def is_room(planes: Sequence[Plane], up: Float[np.ndarray, "3"]) -> bool:
     """Whether planes make a room: a floor or a ceiling, and walls that face each other or meet in a corner."""
     walls = [plane.normal for plane in planes if plane.kind(up) == WALL]
     level = len(walls) < len(planes)
-    return level and any(one @ other < np.cos(np.radians(CORNER)) for one, other in combinations(walls, 2))
+    return level and any(one @ other < DIAGONAL for one, other in combinations(walls, 2))
 
 
 def room_planes(
@@ -104,24 +109,23 @@ def room_planes(
         normal: unit length.
         area: of the surface around each point.
         up: unit vector.
-        gap: typical distance of neighbours; offsets are resolved to three times that.
+        gap: typical distance of neighbours.
         config: which planes are layout.
     """
     config = config or StructureConfig()
     found: list[Plane] = []
-    step, least = 3 * gap, config.share * area.sum()
+    step, least = LAYER * gap, config.share * area.sum()
     for direction in [up, -up, *_box(xyz, normal, area, up, step)]:
         facing, at, filled = _layers(direction, xyz, normal, area, step)
         while filled.max() >= least > 0:
             peak = int(filled.argmax())
             plane = _fit(xyz, facing & (np.abs(at - peak) <= 1), area, direction, gap)
-            fits = plane is not None and _behind(plane, xyz, normal, gap) <= config.behind
-            if plane is not None and fits:
+            wide = 2  # the layers that share points with the peak; close behind one that is no plane there may be one
+            if plane is not None and _behind(plane, xyz, normal, step, config.behind) <= config.behind:
+                wide = BESIDE
                 found.append(plane)
                 # A tilted plane lies in more layers than are cleared below.
                 filled -= _three(at[facing], area[facing] * plane.holds(xyz[facing], normal[facing]), len(filled))
-            # A plane's own stray points lie beside it; close behind a rejected peak there may be a plane.
-            wide = 4 if fits else 2
             filled[max(0, peak - wide) : peak + wide + 1] = 0
     return found
 
@@ -131,27 +135,30 @@ def _box(
 ) -> list[Float[np.ndarray, "3"]]:
     """The four horizontal directions at right angles in which most surface lies in one layer each."""
     # Bumpy walls face many directions, and furniture may be oblique. Four long walls still fill few layers.
-    aside = np.eye(3)[np.abs(up).argmin()]
-    x = np.cross(up, aside) / np.linalg.norm(np.cross(up, aside))
-    boxes = [[_turn(x, up, angle + quarter) for quarter in (0, 90, 180, 270)] for angle in np.arange(0, 90, STEP)]
-    aslant = np.abs(normal @ up) <= 0.6  # other points face none of these directions
+    aslant = np.abs(normal @ up) <= DIAGONAL  # other points face none of these directions
     if not aslant.any():
         return []
-    part = xyz[aslant], normal[aslant], area[aslant]
+    (x, y), part = across(up), (xyz[aslant], normal[aslant], area[aslant])
+    turns = np.arange(0, np.pi / 2, np.radians(STEP))
+    ahead, left = np.outer(np.cos(turns), x) + np.outer(np.sin(turns), y), np.outer(np.cos(turns), y)
+    left -= np.outer(np.sin(turns), x)
+    boxes = [list(box) for box in np.stack([ahead, left, -ahead, -left], 1)]
     filled = [sum(_layers(side, *part, step)[-1].max() for side in box) for box in boxes]
     return boxes[int(np.argmax(filled))]
 
 
-def _turn(direction: np.ndarray, up: np.ndarray, degrees: float) -> np.ndarray:
-    """A horizontal direction, rotated about `up`."""
-    return np.cos(np.radians(degrees)) * direction + np.sin(np.radians(degrees)) * np.cross(up, direction)
+def across(normal: Float[np.ndarray, "3"]) -> Float[np.ndarray, "2 3"]:
+    """Two unit vectors at right angles to a unit vector, and to each other."""
+    x = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    x = x / np.linalg.norm(x)
+    return np.stack([x, np.cross(normal, x)])
 
 
 def _layers(
     direction: np.ndarray, xyz: np.ndarray, normal: np.ndarray, area: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Layers along a direction: which points face it, each point's layer, the area of each layer."""
-    facing, offset = normal @ direction > 0.8, xyz @ direction
+    facing, offset = normal @ direction > FACING, xyz @ direction
     at = ((offset - offset.min()) / step).astype(np.int64)
     return facing, at, _three(at[facing], area[facing], int(at.max()) + 1)
 
@@ -191,33 +198,28 @@ def _fit(xyz: np.ndarray, chosen: np.ndarray, area: np.ndarray, direction: np.nd
     """The plane through most of the chosen points: least squares, refitted without outliers."""
     points, weight = xyz[chosen], area[chosen]
     plane, tolerance = None, np.inf
-    for _ in range(3):
+    for _ in range(2):
         if plane is not None:
             kept = np.abs(points @ plane.normal - plane.offset) < tolerance
             points, weight = points[kept], weight[kept]
-        if len(points) < 10:
-            return None
         middle = (points * weight[:, None]).sum(0) / weight.sum()
         apart = points - middle
         normal = np.linalg.eigh((apart * weight[:, None]).T @ apart)[1][:, 0]
         normal = normal if normal @ direction > 0 else -normal
-        if normal @ direction < 0.9:
+        if normal @ direction < FACING:
             return None
         off = np.abs(apart @ normal)
-        tolerance = float(np.clip(3 * 1.4826 * np.median(off), *np.multiply(SCATTER, gap)))
+        tolerance = max(SCATTER * float(np.median(off)), 2 * gap)
         plane = Plane(normal, float(middle @ normal), tolerance)
     return plane
 
 
-def _behind(plane: Plane, xyz: np.ndarray, normal: np.ndarray, gap: float) -> float:
-    """Share of the plane's cells with surface behind them."""
-    aside = np.eye(3)[np.abs(plane.normal).argmin()]
-    x = np.cross(plane.normal, aside) / np.linalg.norm(np.cross(plane.normal, aside))
-    y = np.cross(plane.normal, x)
-    cell = np.floor(np.stack([xyz @ x, xyz @ y], -1) / (4 * gap)).astype(np.int64)
-    key = (cell[:, 0] << 24) + cell[:, 1]
+def _behind(plane: Plane, xyz: np.ndarray, normal: np.ndarray, step: float, stray: float) -> float:
+    """Share of the plane's cells, `step` wide, with surface behind them: more than `stray` of a usual cell's points."""
+    cell = np.floor(xyz @ across(plane.normal).T / step).astype(np.int64)
+    cell -= cell.min(0)
+    key = cell @ [1, cell[:, 0].max() + 1]
     cells, on = np.unique(key[plane.holds(xyz, normal)], return_counts=True)
     hidden, behind = np.unique(key[xyz @ plane.normal < plane.offset - 2 * plane.tolerance], return_counts=True)
-    # A few stray points are not surface.
-    hidden = hidden[behind > STRAY * np.median(on)] if len(on) else hidden
+    hidden = hidden[behind > stray * np.median(on)] if len(on) else hidden
     return float(np.isin(cells, hidden).mean()) if len(cells) else 1.0

@@ -17,12 +17,12 @@ from ovseg3d.instances.graph import Contacts, add_up
 
 VOTE_FEATURES = ("least foreground", "most foreground", "votes apart", "sizes apart")
 """Inputs of the merge model for each pair of regions, in this order."""
-VOTE_COLUMNS = 7
-"""Of `Proposals.votes`."""
+VOTES = ("foreground", "x", "y", "z", "shorter", "longer", "height")
+"""Columns of `Proposals.votes`."""
 LEAST_CHANCE = 0.005
 """Mean probabilities of foreground are clipped this far from 0 and 1."""
-NEAR, FAR = 0.02, 5.0
-"""Distances of votes, in sizes of the object, count from here and up to here."""
+NEAR = 0.02
+"""Distances of votes, in sizes of the object, count from here."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,5 @@ def vote_features(
     apart = np.linalg.norm(center[a] - center[b], axis=1) / np.exp((size[a] + size[b]).mean(1) / 2)
     low, high = np.minimum(chance[a], chance[b]), np.maximum(chance[a], chance[b])
     return np.stack([
-        logit(low), logit(high), np.log(np.minimum(apart, FAR) + NEAR), np.abs(size[a] - size[b]).mean(1)
+        logit(low), logit(high), np.log(apart + NEAR), np.abs(size[a] - size[b]).mean(1)
     ], 1)  # fmt: skip

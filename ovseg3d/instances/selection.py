@@ -31,7 +31,7 @@ from scipy.special import expit, logit
 from ovseg3d.instances.adjacency import spread
 from ovseg3d.instances.graph import MergeTree, add_up
 from ovseg3d.instances.layout import NONE
-from ovseg3d.instances.proposals import LEAST_CHANCE, Proposals
+from ovseg3d.instances.proposals import LEAST_CHANCE, NEAR, Proposals
 from ovseg3d.instances.superpoints import Superpoints
 
 FORM = (
@@ -46,14 +46,10 @@ HEAD = (
 """Features that follow from what the detection head says: its proposals, each of which counts with its score, and how
 far the points' votes for an object agree with each other and with the points."""
 WEIGHTS = Path(__file__).with_name("selection.json")
+FREE = 0.01
+"""Merge costs count from here up to its inverse: leaves have none, and roots no next one."""
 REACH = 3.0
 """Features are clipped at so many deviations from the mean."""
-COSTS = 0.01, 60.0
-"""Merge costs are clipped here: leaves have none, and roots no next one."""
-NEAR, FAR = 0.05, 5.0
-"""Distances of votes, in sizes of the object, count from here and up to here..."""
-SMALL, LARGE = -4.0, 2.0
-"""...and logarithms of extents against sizes from here up to here."""
 LARGER = 2.0
 """A proposal with so many times the points of a node may hold it as a part, and the other way round."""
 
@@ -93,8 +89,9 @@ def _form(tree: MergeTree, inside: np.ndarray, made: Superpoints, layout: np.nda
     width, depth, height = spread(form)
     following = np.where(tree.parent < 0, np.inf, tree.cost[tree.parent])
     return np.stack([
-        np.log(size), np.log(tree.cost.clip(*COSTS)), np.log(following.clip(*COSTS)), np.log(width), np.log(depth),
-        np.log(height), np.log1p(np.maximum(form[:, 2] - 2 * height, 0)), np.log1p(outline / np.sqrt(size)),
+        np.log(size), np.log(tree.cost.clip(FREE, 1 / FREE)), np.log(following.clip(FREE, 1 / FREE)),
+        np.log(width), np.log(depth), np.log(height),
+        np.log1p(np.maximum(form[:, 2] - 2 * height, 0)), np.log1p(outline / np.sqrt(size)),
         with_layout / np.maximum(outline, 1), on_planes / size,
     ], 1)  # fmt: skip
 
@@ -112,7 +109,7 @@ def _head(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pro
         logit((foreground / size)[:, 0].clip(LEAST_CHANCE, 1 - LEAST_CHANCE)), (iou * score).max(1), iou.max(1),
         (common / size * score * (points > LARGER * size)).max(1),
         (common / points * score * (size > LARGER * points)).max(1),
-        (score * (common > 0.5 * points)).sum(1), *_votes(tree, inside, made, proposals),
+        (score * (2 * common > points)).sum(1), *_votes(tree, inside, made, proposals),
     ], 1)  # fmt: skip
 
 
@@ -134,8 +131,7 @@ def _votes(tree: MergeTree, inside: np.ndarray, made: Superpoints, proposals: Pr
     apart = np.sqrt(np.maximum(square[:, 0] - (center**2).sum(1), 0)) / size
     off = np.linalg.norm(center - xyz, axis=1) / size
     return [
-        np.log(np.minimum(apart, FAR) + NEAR), np.log(np.minimum(off, FAR) + NEAR),
-        (extent.mean(1) - log_size.mean(1)).clip(SMALL, LARGE), (extent[:, 2] - log_size[:, 2]).clip(SMALL, LARGE),
+        np.log(apart + NEAR), np.log(off + NEAR), extent.mean(1) - log_size.mean(1), extent[:, 2] - log_size[:, 2]
     ]  # fmt: skip
 
 

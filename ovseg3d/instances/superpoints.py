@@ -16,9 +16,6 @@ from ovseg3d.instances.graph import Contacts, add_up, agglomerate, majority, spa
 from ovseg3d.instances.layout import FLOOR, NONE, StructureConfig, find_layout, lies_on
 from ovseg3d.points.smooth import SmoothConfig, smooth, to_lab
 
-LOW = 0.02
-"""Where no floor was found, its height is this quantile of the points' heights."""
-
 
 @dataclass(frozen=True)
 class SuperpointConfig:
@@ -91,10 +88,9 @@ def find_superpoints(
     # Stray points are farther apart than a cell of the surface is large.
     gap = np.minimum(spacing(xyz), 2 * surface.cell.astype(np.float64))
     typical = max(float(np.median(gap)), 1e-12)
-    # An isolated point must not count as a large area.
-    area = np.clip(gap, 0.25 * typical, 4 * typical) ** 2
+    area = gap**2
     normal, colour = _smoothed(surface, config.smoothing)
-    appearances = [_appearance(vectors, area, config.kept) / len(features) ** 0.5 for vectors in features]
+    appearances = [_appearance(vectors, area, config.kept) / np.sqrt(len(features)) for vectors in features]
     appearance = np.concatenate([np.zeros((len(xyz), 0)), *appearances], 1)
     edges = touching(xyz, gap, surface.normal.astype(np.float64))
     near = config.near * xyz / typical
@@ -107,11 +103,11 @@ def find_superpoints(
     adjacency = Contacts(edges.pair, across).merged(superpoint, len(weight))
     planes = find_layout(xyz, normal, area, up, typical, structure)
     own = lies_on(planes, xyz, normal, surface.cell.astype(np.float64))
-    plane = majority(superpoint, own, len(weight), 0.5)
+    plane = majority(superpoint, own, len(weight))
     kind, height = np.array([NONE, *(one.kind(up) for one in planes)]), xyz @ up
     below = height[kind[own] == FLOOR]
     floor = float(np.median(below)) if len(below) else None
-    ground = float(np.quantile(height, LOW)) if floor is None else floor
+    ground = float(height.min()) if floor is None else floor
     return Superpoints(
         xyz=xyz,
         gap=typical,
@@ -137,7 +133,7 @@ def _smoothed(
     surface: Surface, config: SmoothConfig
 ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
     """Unit normals, and colours in CIELAB / 100, smoothed along the surface."""
-    known = np.concatenate([surface.normal, to_lab(surface.rgb) / 100], 1)
+    known = np.concatenate([surface.normal, to_lab(surface.rgb)], 1)
     known = smooth(known, surface, np.ones(len(surface)), config).astype(np.float64)
     return _unit(known[:, :3]), known[:, 3:]
 
@@ -157,8 +153,7 @@ def _appearance(
 def _ward(contacts: Contacts, weight: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Ward's cost: the variance (times weight) that merging two regions adds."""
     a, b = contacts.pair.T
-    far = np.empty(len(a))
-    for start in range(0, len(a), 100_000):
-        rows = slice(start, start + 100_000)
-        far[rows] = ((means[a[rows]] - means[b[rows]]) ** 2).sum(1)
+    far = np.zeros(len(a))
+    for column in np.ascontiguousarray(means.T):  # of all columns at once the differences would fill the memory
+        far += (column[a] - column[b]) ** 2
     return weight[a] * weight[b] / (weight[a] + weight[b]) * far

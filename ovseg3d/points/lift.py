@@ -28,6 +28,8 @@ FeatureSampler = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "s
 """A photo's features at positions in 0..1 of it; unit length."""
 ODD = 0.25
 """Photos whose agreement is below this share of the median agreement are not trusted."""
+LEAST = 1e-3
+"""Agreement below which a photo's weight does not fall, so that no weight is 0."""
 ALIKE = 1e-6
 """Squared difference of unit vectors below which they count as equal."""
 
@@ -88,8 +90,8 @@ def lift(
     words.average([visibility.weight for visibility in visibilities])
     for _ in range(config.rounds):
         agreement, *known = words.agreement()
-        relative = _relative(*known).clip(0.05, 1.0)
-        factors = ((a.clip(0.02, 1) * t) ** config.power for a, t in zip(agreement, relative))
+        relative = _relative(*known).clip(LEAST, 1)
+        factors = ((a.clip(LEAST, 1) * t) ** config.power for a, t in zip(agreement, relative))
         words.average([visibility.weight * factor for visibility, factor in zip(visibilities, factors)])
     agreement, trust, compared = words.agreement()
     support, heard, total = np.zeros((3, points), np.float32)

@@ -22,8 +22,8 @@ class SmoothConfig:
     steps: int = 10
     """Number of steps; 0: no smoothing."""
     neighbours: int = 12
-    colour: float = 5.0
-    """Difference in Lab at which a neighbour's weight is exp(-1/2); about twice a just noticeable difference."""
+    colour: float = 0.05
+    """Difference in CIELAB / 100 at which a neighbour's weight is exp(-1/2): about twice a just noticeable one."""
     turn: float = 0.3
     """1 - cosine of the normals at which the weight is exp(-1)."""
     keep: float = 0.3
@@ -68,7 +68,7 @@ def smooth(
 
 
 def to_lab(rgb: UInt8[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
-    """Colours in CIE Lab: lightness from 0 to 100."""
+    """Colours in CIELAB / 100: lightness from 0 to 1."""
     from skimage.color import rgb2lab
 
-    return rgb2lab(rgb[None] / 255.0)[0]
+    return rgb2lab(rgb[None])[0] / 100

@@ -51,21 +51,16 @@ class SceneDecision:
         negatives = tuple(criteria.negatives)
         asked = ((phrase,), named, plain, negatives)
         own, beside, canonical_logits, excluded = self.logits(*asked)
-        own, alternatives_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
         if everyday:
-            allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
-            alternatives_sum = np.logaddexp(alternatives_sum, most + np.log(shares @ allowed.astype(np.float32)))
+            beside = np.concatenate([self._everyday[:, np.isin(DEFAULT_VOCABULARY, everyday)], beside], 1)
+        own, alternatives_sum, alone = own[:, 0], log_sum(beside), log_sum(canonical_logits)
         count = len(everyday) + len(named) + len(plain)
         found = relevancies(calibrated(log_odds(own, np.logaddexp(alternatives_sum, alone), count, excluded)))
         best, alternative, free = int(found.argmax()), None, (*everyday, *named)
         score = float(found[best])
         alone_score = expit(calibrated(log_odds(own, alone, len(plain), excluded)).max())
         if free and score < criteria.threshold <= alone_score:
-            likely = beside[best]
-            if everyday:
-                allowed, (most, shares) = np.isin(DEFAULT_VOCABULARY, everyday), self._everyday_shares
-                likely = np.concatenate([most[best] + np.log(shares[best, allowed]), likely])
-            alternative = free[int(likely.argmax())]
+            alternative = free[int(beside[best].argmax())]
         return Verdict(score, found, alternative)
 
     def logits(self, *groups: tuple[str, ...]) -> list[Float[np.ndarray, "candidates phrases"]]:
@@ -82,8 +77,6 @@ class SceneDecision:
         return np.split(LOGIT_SHARE * (scale * nearer + room), np.cumsum([len(group) for group in groups])[:-1], axis=1)
 
     @cached_property
-    def _everyday_shares(self) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates words"]]:
-        """Of each candidate, the largest logit over the default vocabulary, and exp of each word's logit less that."""
-        (logits,) = self.logits(DEFAULT_VOCABULARY)
-        most = logits.max(1)
-        return most.astype(np.float64), np.exp((logits - most[:, None]).clip(-60)).astype(np.float32)
+    def _everyday(self) -> Float[np.ndarray, "candidates words"]:
+        """Logits of the default vocabulary."""
+        return self.logits(DEFAULT_VOCABULARY)[0]

@@ -42,7 +42,7 @@ from ovseg3d.evaluate.measure import exact_cloud, limit_of, read_objects
 from ovseg3d.features.encode import encode_scene
 from ovseg3d.field.surface import Surface, Visibility
 from ovseg3d.files import read_json, write_atomic
-from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, REACH, WEIGHTS, MergeConfig, MergeCost, MergeModel
+from ovseg3d.instances.adjacency import GROWING, PAIR_FEATURES, WEIGHTS, MergeConfig, MergeCost, MergeModel
 from ovseg3d.instances.graph import MergeTree, add_up, agglomerate
 from ovseg3d.instances.grouping import InstanceConfig, grow, region_means
 from ovseg3d.instances.proposals import VOTE_FEATURES, Proposals
@@ -182,7 +182,7 @@ def by_hand(features: np.ndarray, limit: float = MergeConfig.limit) -> np.ndarra
     """Log odds of two instances before any training, such that merge costs follow a hand-made formula."""
     known = dict(zip(PAIR_FEATURES, features.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + 2.4 * known["leaves"]
-    cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
+    cost = (against + 3.2 * known["look"] + 4 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
     cost = np.maximum(cost, 1e-9) * np.logaddexp(0, logit(limit))
     return cost + np.log(-np.expm1(-cost))
 
@@ -292,7 +292,7 @@ def fit_model(rooms: Sequence[Sequence[PairExamples]]) -> MergeModel:
     scenes = [_together(parts) for parts in rooms]
     every = _together([replace(one, weight=one.weight / one.weight.sum()) for one in scenes])
     mean, deviation = every.features.mean(0), every.features.std(0) + 1e-6
-    scaled = ((every.features - mean) / deviation).clip(-REACH, REACH).astype(np.float32)
+    scaled = ((every.features - mean) / deviation).astype(np.float32)
     chance, hidden, output, offset, direct = every.weight / every.weight.sum(), [], [], 0.0, np.zeros(len(mean))
     for seed in range(NETWORKS):
         torch.manual_seed(seed)

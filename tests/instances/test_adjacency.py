@@ -10,7 +10,6 @@ from ovseg3d.instances.adjacency import (
     GROWING,
     MOMENTS,
     PAIR_FEATURES,
-    REACH,
     MergeConfig,
     MergeCost,
     MergeModel,
@@ -31,7 +30,7 @@ ROOT = 2**-0.5
 
 def with_forms(means: np.ndarray) -> np.ndarray:
     """Regions that are all in one place."""
-    return np.concatenate([np.zeros((len(means), MOMENTS)), means], 1)
+    return np.concatenate([np.zeros((len(means), len(MOMENTS))), means], 1)
 
 
 def test_bends_are_above_0_in_corners_and_below_on_edges() -> None:
@@ -50,17 +49,17 @@ def test_shade_does_not_change_a_tint() -> None:
     moved = np.linalg.norm(tint(lab) - tint(shaded), axis=1)
     assert (moved < 0.4 * np.linalg.norm(lab - shaded, axis=1)[:, None][:, 0]).all()
     assert (moved < 0.2 * np.linalg.norm(tint(lab)[0] - tint(lab)[1])).all()
-    assert tint(np.array([[0.5, 0.1, -0.2]])) == pytest.approx(np.array([[0.1, -0.2]]))
+    assert tint(np.array([[0.7, 0.1, -0.2]])) == pytest.approx(np.array([[0.1, -0.2]]))
 
 
 def test_cues_are_means_over_the_border() -> None:
     border = Contacts(np.array([[0, 1], [1, 2], [2, 3]]), np.array([[4.0, 0.4, 0.8], [2.0, 0.0, 4.0], [2.0, 0.0, 1.0]]))
-    # Off planes; onto one, with a bend beyond the deepest; within one, where bends are noise.
+    # Off planes; onto one; within one, where bends are noise.
     found = edge_features(border, np.array([0, 0, 1, 1]))
     told = dict(zip(PAIR_FEATURES, (found.sums[:, 1:] / found.sums[:, :1]).T))
     assert found.sums[:, 0] == pytest.approx([4, 2, 2])
     assert told["step"] == pytest.approx([0.1, 0, 0])
-    assert told["bend"] == pytest.approx([0.2, 0.5, 0]) and told["concave"] == pytest.approx([0.2, 1.5, 0])
+    assert told["bend"] == pytest.approx([0.2, 2.0, 0]) and told["concave"] == pytest.approx([0.2, 2.0, 0])
     assert told["leaves"] == pytest.approx([0, 1, 0]) and told["flat"] == pytest.approx([0, 0, 1])
     assert told["corner"] == pytest.approx([0, 0, 0]) and told["convex"] == pytest.approx([0, 0, 0])
     around = edge_features(border, np.array([1, 2, 2, 0]))
@@ -78,7 +77,7 @@ def test_regions_are_compared_as_wholes() -> None:
     assert told["look"] == pytest.approx(0.5)
     assert told["look of the first features"] == pytest.approx(0.3)
     assert told["look of the others"] == pytest.approx(0.4)
-    assert told["tint"] == pytest.approx(0.8 * 0.08 / 0.8) and told["lightness"] == pytest.approx(0.2)
+    assert told["tint"] == pytest.approx(0.08 / 0.8) and told["lightness"] == pytest.approx(0.2)
     assert np.exp([told["smaller"], told["larger"]]) == pytest.approx([9, 100])
     # 6 of the small one's 54 edges lead out of it, which takes 2/9 of it.
     assert np.exp([told["smaller core"], told["larger core"]]) == pytest.approx([7, 98])
@@ -155,11 +154,9 @@ def test_the_model_says_what_its_network_says_in_torch(name: str) -> None:
         for layer, weight in zip(layers, (hidden, output[:, None])):
             layer.weight.copy_(weight[:-1].T)
             layer.bias.copy_(weight[-1])
-        scaled = torch.from_numpy((told - own.mean) / own.deviation).clamp(-REACH, REACH)
+        scaled = torch.from_numpy((told - own.mean) / own.deviation)
         expected = (layers[1](torch.tanh(layers[0](scaled)))[:, 0] + scaled @ torch.from_numpy(own.direct)).numpy()
     assert own(told) == pytest.approx(expected)
-    far = own.mean + 1e6 * own.deviation
-    assert own(far[None]) == pytest.approx(own((own.mean + REACH * own.deviation)[None]))
 
 
 def test_the_cost_is_1_where_two_things_are_as_likely_as_the_limit() -> None:

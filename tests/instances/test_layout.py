@@ -69,7 +69,7 @@ def test_stray_points_may_gather_behind_a_wall_but_a_front_has_surface_behind_it
         planes = room_planes(xyz, normal, np.full(len(xyz), 0.05**2), Z, 0.05)
         return sorted(plane.kind(Z) for plane in planes)
 
-    assert found(0.15) == [FLOOR, WALL] and found(0.3) == [FLOOR]
+    assert found(0.1) == [FLOOR, WALL] and found(0.3) == [FLOOR]
 
 
 def walls(*angles: float, bumpy: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -99,8 +99,8 @@ def test_walls_are_where_their_points_are_though_their_normals_are_off() -> None
     assert found_in(*walls(20, 110, 200, 290, bumpy=0.5)) == [20, 110, 200, 290]
 
 
-def test_an_oblique_wall_is_none_of_the_layout() -> None:
-    assert found_in(*walls(0, 90, 180, 230)) == [0, 90, 180]
+def test_a_wall_may_be_oblique() -> None:
+    assert found_in(*walls(0, 90, 180, 230)) == [0, 90, 180, 230]
 
 
 def test_a_wall_is_found_behind_sheets_that_look_like_one() -> None:

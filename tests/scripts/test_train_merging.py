@@ -100,7 +100,7 @@ def test_the_initial_model_is_the_formula_by_hand() -> None:
     features = np.abs(np.random.default_rng(0).normal(size=(20, len(PAIR_FEATURES))))
     known = dict(zip(PAIR_FEATURES, features.T))
     against = 9 * known["step"] + 6.5 * known["bend"] + 2.4 * known["leaves"]
-    cost = (against + 3.2 * known["look"] + 5 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
+    cost = (against + 3.2 * known["look"] + 4 * known["tint"]) / (4.4 + 40 / np.exp(known["smaller core"]))
     merge_cost = np.logaddexp(0, by_hand(features)) / np.log(1 / (1 - MergeConfig.limit))
     assert merge_cost == pytest.approx(cost)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ovseg3d.encoders import TextImageEncoder, load_clip
 from ovseg3d.features.extract import square_around
 from ovseg3d.features.maps import normalise
-from ovseg3d.features.pyramid import encode_crops
+from ovseg3d.features.pyramid import CROPS_AT_ONCE, encode_crops
 from ovseg3d.heads.naming.prompts import PLAIN_TEMPLATES, class_vectors
 from ovseg3d.heads.naming.pseudo_images import NEIGHBOURS, Surfels, coloured_surfels, drawable, lit, render
 from ovseg3d.heads.naming.viewpoints import choose_viewpoints
@@ -36,7 +36,6 @@ MAX_POINTS = 300_000
 every 2 cm."""
 REACH = 4.0
 """Radii around an object's middle within which its surroundings are drawn."""
-CROPS_AT_ONCE = 32
 
 
 class PictureNamer:
