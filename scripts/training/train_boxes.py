@@ -102,7 +102,7 @@ def fit(examples: BoxExamples, recipe: BoxRecipe) -> tuple[FaceNetwork, dict[str
     network.deviation.copy_(data["features"].std((0, 1, 2)) + 1e-3)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
     weight = 1 + (recipe.rough - 1) * data["rough"]
-    a_time = len(weight) // recipe.batch
+    a_time = max(len(weight) // recipe.batch, 1)
     sums: dict[str, float] = {}
     for step in range(recipe.epochs * a_time):
         if step % a_time == 0:
