@@ -103,7 +103,7 @@ def fit(examples: BoxExamples, recipe: BoxRecipe) -> tuple[FaceNetwork, dict[str
     optimizer = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
     weight = 1 + (recipe.rough - 1) * data["rough"]
     a_time = max(len(weight) // recipe.batch, 1)
-    sums: dict[str, float] = {}
+    order, sums = torch.arange(len(weight)), dict[str, float]()
     for step in range(recipe.epochs * a_time):
         if step % a_time == 0:
             order, sums = torch.randperm(len(weight)), {}

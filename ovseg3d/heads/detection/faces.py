@@ -60,6 +60,11 @@ class FaceNetwork(nn.Module):
         width: of the two hidden layers.
     """
 
+    mean: Tensor
+    """Of the features, and..."""
+    deviation: Tensor
+    """...their standard deviation, in the training."""
+
     def __init__(self, width: int = 48) -> None:
         super().__init__()
         self.width = width
