@@ -189,7 +189,7 @@ def _local(places: Float[np.ndarray, "n 3"], boxes: Float[np.ndarray, "n 7"]) ->
     """Places along the axes of a box each, from its centre."""
     x, y, z = (places - boxes[:, :3]).T
     cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
-    return np.stack([cos * x + sin * y, cos * y - sin * x, z], 1)
+    return np.stack([cos * x + sin * y, cos * y - sin * x, z], 1).astype(np.float32)  # sorted faster
 
 
 def _voted(
