@@ -61,7 +61,7 @@ class TrainBoxes:
     """Where examples are kept, 1 MB a room."""
     first: int = FIRST_SEED
     """Seed of the first room."""
-    rooms: int = 100
+    rooms: int = 125
     """How many."""
     weights: Path = SHIPPED
     """Of the detection head."""
