@@ -150,8 +150,15 @@ def evidence(
     xyz: Float[np.ndarray, "points 3"],
     members: Int[np.ndarray, " points"],
 ) -> tuple[Float[np.ndarray, "boxes 3 2 places"], Float[np.ndarray, "boxes 3 2 features"]]:
-    """Places of the faces, as offsets outwards from where they are, and the features of each; arguments as of
-    `refine`."""
+    """Places of the faces, as offsets outwards from where they are, metres, and the features of each.
+
+    Args:
+        found: the objects.
+        said: predictions of all voxels.
+        voxels: their places, metres.
+        xyz: the points, metres, z up.
+        members: row of each point's object, -1 for none.
+    """
     boxes, count = found.boxes, len(found.boxes)
     size, half = boxes[:, 3:6], boxes[:, 3:6, None, None] / 2
     rows, starts = _of_each(members, count)
