@@ -1,10 +1,10 @@
 """Examples for the network of faces (`ovseg3d/heads/detection/faces.py`): what the detection head says of disturbed
 rooms.
 
-Each room is shown as an exact cloud, or with noise, and twice as the surface of a field may be. The objects are its
-true ones, with parts missing and parts of their neighbours, as instances of runs have them, and those that the head
-finds. What is off, and how far, was compared with the instances of eight runs of development; none of them is learnt
-from.
+Each room is shown as an exact cloud, or with noise; twice as the surface of a field may be; and as one photo sees it,
+or by few points, as scans are kept. The objects are its true ones, with parts missing and parts of their neighbours, as
+instances of runs have them, and those that the head finds. What is off, and how far, was compared with the instances of
+eight runs of development; none of them is learnt from.
 """
 
 from collections.abc import Iterator
@@ -29,8 +29,17 @@ from scripts.training.field_like import Offsets, SmoothNoise, field_like
 
 POINTS = 200_000
 """Of a room; a cloud has fewer."""
-THINNED = {"exact": (70_000, 150_000), "noise": (70_000, 150_000), "field": (110_000, 200_000)}
+THINNED = {
+    "exact": (70_000, 150_000), "noise": (70_000, 150_000), "field": (110_000, 200_000), "photo": (100_000, 200_000),
+    "sparse": (12_000, 50_000),
+}  # fmt: skip
 """Fewest and most points of a cloud before holes."""
+CAMERAS = {"field": (4, 20), "photo": (1, 2)}
+"""Fewest cameras that see a cloud, and one more than most; of other kinds..."""
+FEW_CAMERAS = (1, 5)
+"""...if it has holes at all."""
+PHOTO_ANGLE = 40.0
+"""Degrees from its middle that a photo shows."""
 ON_SURFACE = 0.08
 """Points of a field that are farther off belong to no object, metres..."""
 HELD = (0.05, 0.35)
@@ -64,7 +73,7 @@ def box_examples(seed: int, network: DetectionNetwork) -> BoxExamples:
     """Those of the room of a seed."""
     room, rng = make_detection_room(seed, POINTS), np.random.default_rng(seed)
     found = []
-    for kind in ("exact" if seed % 2 == 0 else "noise", "field", "field"):
+    for kind in ("exact" if seed % 2 == 0 else "noise", "field", "field", "photo" if seed % 4 < 2 else "sparse"):
         cloud, instance, held = _disturbed(rng, kind, (room.xyz, room.normal / 127, room.rgb / 255, room.instance))
         given = corrupted(rng, cloud.xyz, held)
         found += _examples(network, cloud, instance, given, room.boxes, kind == "field")
@@ -136,28 +145,31 @@ def _disturbed(
     kept = rng.permutation(len(arrays[0]))[: int(np.exp(rng.uniform(few, many)))]
     xyz, normal, rgb, instance = (array[kept] for array in arrays)
     instance = instance.astype(np.int64)
-    if kind == "field" or rng.random() < 0.5:
-        seen = _seen(rng, xyz, normal if kind == "field" else None)
+    if kind in CAMERAS or rng.random() < 0.5:
+        seen = _seen(rng, kind, xyz, normal)
         xyz, normal, rgb, instance = xyz[seen], normal[seen], rgb[seen], instance[seen]
     held = instance
-    if kind == "noise":
-        xyz = xyz + rng.normal(0, np.exp(rng.uniform(np.log(0.002), np.log(0.02))), xyz.shape)
-    elif kind == "field":
+    if kind == "field":
         xyz, normal, rgb, instance, held = _as_field(rng, xyz, normal, rgb, instance)
+    elif kind != "exact":
+        xyz = xyz + rng.normal(0, np.exp(rng.uniform(np.log(0.002), np.log(0.02))), xyz.shape)
     return PointCloud(xyz.astype(np.float32), normal.astype(np.float32), rgb.astype(np.float32)), instance, held
 
 
-def _seen(rng: np.random.Generator, xyz: np.ndarray, normal: np.ndarray | None) -> Bool[np.ndarray, " points"]:
-    """Which points some cameras see; with normals, of many cameras, only what faces them."""
+def _seen(rng: np.random.Generator, kind: str, xyz: np.ndarray, normal: np.ndarray) -> Bool[np.ndarray, " points"]:
+    """Which points some cameras see; of the kinds of `CAMERAS` only what faces them."""
     seen = np.zeros(len(xyz), bool)
     low, high = np.percentile(xyz, [2, 98], axis=0)
-    for _ in range(rng.integers(1, 5) if normal is None else rng.integers(4, 20)):
+    for _ in range(rng.integers(*CAMERAS.get(kind, FEW_CAMERAS))):
         eye = rng.uniform(low * 0.85 + high * 0.15, low * 0.15 + high * 0.85)
         eye[2] = low[2] + rng.uniform(0.9, 2.0)
-        now = seen_from(eye, xyz)
-        if normal is not None:
-            ray = xyz - eye
-            now &= (normal * ray).sum(1) < -0.1 * np.linalg.norm(ray, axis=1)
+        now, ray = seen_from(eye, xyz), xyz - eye
+        ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+        if kind in CAMERAS:
+            now &= (normal * ray).sum(1) < -0.1
+        if kind == "photo":
+            ahead = (low + high) / 2 - eye + rng.normal(0, 0.5, 3)
+            now &= ray @ ahead > np.cos(np.radians(PHOTO_ANGLE)) * np.linalg.norm(ahead)
         seen |= now
     return seen
 

@@ -3,7 +3,7 @@
     python -m scripts.training.train_boxes
 
 The examples of a room (`box_examples`) are kept as WORK/SEED.npz, so that the same command goes on after an
-interruption; a room takes four seconds of a core, the fit a minute. The loss of a box is 1 - IoU with the true one in
+interruption; a room takes five seconds of a core, the fit 15 s. The loss of a box is 1 - IoU with the true one in
 its own frame, which leaves errors of the yaw out, and how far its faces are off, relative to its sides; that of a score
 is its cross-entropy with this IoU, 0 for what is no object. Write the result over the package's file when it is better
 in rooms of development and runs (`scripts.benchmarks.detection`).
