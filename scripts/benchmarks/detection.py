@@ -154,14 +154,16 @@ class MeasureDetection:
     """Least score of a detection, except in average precision."""
     passes: int = Detector.passes
     """Of the head, whose predictions are averaged."""
-    boxes: Literal["head", "points"] = "head"
-    """Of --rooms: the head's own, or those around the points of each object. Scores of these are lower."""
+    boxes: Literal["refined", "head", "points"] = "refined"
+    """As they ship, or the head's own, or of --rooms those around the points of each object. Scores of these are
+    lower."""
     card: bool = False
     """Also put the figures into the card of the shipped weights."""
 
     def main(self) -> None:
         """Measure."""
-        detector = Detector(self.weights, min_score=self.min_score, passes=self.passes)
+        faces = Detector.faces if self.boxes == "refined" else None
+        detector = Detector(self.weights, min_score=self.min_score, passes=self.passes, faces=faces)
         figures: dict[str, Any] = {"rooms": self._rooms(detector)} if self.rooms else {}
         if self.surfaces is not None:
             figures["surfaces"] = _surfaces(detector, self.surfaces)

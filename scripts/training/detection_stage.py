@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
@@ -187,7 +187,7 @@ def augmented(rng: np.random.Generator, room: DetectionRoom) -> tuple[PointCloud
         xyz = _warped(rng, xyz)
     if kind < FIELD_LIKE + WARPED:
         instance = instance.copy()
-        instance[_stray(rng, xyz)] = 0
+        instance[stray(rng, xyz)] = 0
     if rng.random() < 0.7:
         xyz = xyz + rng.normal(0, rng.uniform(0.001, 0.012), xyz.shape).astype(np.float32)
     return placed(rng, replace(room, xyz=xyz, instance=instance), _normals(rng, normal), _colours(rng, rgb))
@@ -226,15 +226,20 @@ def _seen(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
     for _ in range(rng.integers(1, 7)):
         eye = rng.uniform(low * 0.7 + high * 0.3, low * 0.3 + high * 0.7)
         eye[2] = low[2] + rng.uniform(1.0, 1.9)
-        ray = xyz - eye
-        far = np.linalg.norm(ray, axis=1)
-        azimuth = np.floor((np.arctan2(ray[:, 1], ray[:, 0]) + np.pi) / ANGLE).astype(np.int64)
-        height = np.floor((np.arcsin(ray[:, 2] / far) + np.pi / 2) / ANGLE).astype(np.int64)
-        cell = azimuth * int(np.pi / ANGLE + 2) + height
-        nearest = np.full(cell.max() + 1, np.inf)
-        np.minimum.at(nearest, cell, far)
-        seen |= far <= nearest[cell] + DEPTH_MARGIN[0] + DEPTH_MARGIN[1] * far
+        seen |= seen_from(eye, xyz)
     return seen
+
+
+def seen_from(eye: Float[np.ndarray, "3"], xyz: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
+    """Which points a camera sees, by a depth buffer over directions."""
+    ray = xyz - eye
+    far = np.linalg.norm(ray, axis=1)
+    azimuth = np.floor((np.arctan2(ray[:, 1], ray[:, 0]) + np.pi) / ANGLE).astype(np.int64)
+    height = np.floor((np.arcsin(ray[:, 2] / far) + np.pi / 2) / ANGLE).astype(np.int64)
+    cell = azimuth * int(np.pi / ANGLE + 2) + height
+    nearest = np.full(cell.max() + 1, np.inf)
+    np.minimum.at(nearest, cell, far)
+    return far <= nearest[cell] + DEPTH_MARGIN[0] + DEPTH_MARGIN[1] * far
 
 
 def _warped(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
@@ -246,7 +251,7 @@ def _warped(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
     return (xyz + np.stack(moved, 1)).astype(np.float32)
 
 
-def _stray(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
+def stray(rng: np.random.Generator, xyz: np.ndarray) -> np.ndarray:
     """Moves up to 4 % of the points, in place, to clouds in and around the room; returns which."""
     stray = np.flatnonzero(rng.random(len(xyz)) < rng.uniform(0, 0.04))
     middle = rng.uniform(xyz.min(0) - 1, xyz.max(0) + 1, (int(rng.integers(5, 40)), 3))

@@ -14,28 +14,38 @@ correlations of pairs of points on one plane):
 - Colours are shaded.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import map_coordinates
 
-OFFSET = (0.015, 0.05)
-"""Least and greatest median of the offset's scale, metres."""
 SPREAD = 1.0
 """Deviation of the scale's logarithm from place to place, and..."""
 SPREAD_CELL = 0.7
 """...how far it reaches, metres."""
-FINE, COARSE = (0.15, 0.62), (0.7, 0.33)
-"""Cells of the two smooth fields, metres, and their shares of the variance; the rest is noise."""
 LARGEST = 1.0
 """Of the offsets, metres: the scale has no bound, but a cloud's extent has."""
-INWARDS = 0.5
-"""Factor of offsets behind the surface, which cameras do not see."""
 WRONG_NORMALS = 0.15
 """Share of an object's normals that have any direction."""
-ON_SURFACE = 0.08
-"""Points that are farther off belong to no object, as in scripts.training.field_surfaces; metres."""
 _TRILINEAR = 0.544
 """Deviation of trilinear interpolation between independent unit values, over a cell."""
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """How far a field's points are off."""
+
+    median: tuple[float, float] = (0.015, 0.05)
+    """Least and greatest median of the scale, metres."""
+    fine: tuple[float, float] = (0.15, 0.62)
+    """Cells of the finer smooth field, metres, and its share of the variance."""
+    coarse: tuple[float, float] = (0.7, 0.33)
+    """The same of the coarser one; the rest of the variance is noise."""
+    inwards: float = 0.5
+    """Factor of offsets behind the surface, which cameras do not see."""
+    on_surface: float = 0.08
+    """Points that are farther off belong to no object, as in scripts.training.field_surfaces; metres."""
 
 
 class SmoothNoise:
@@ -63,6 +73,8 @@ def field_like(
     normal: Float[np.ndarray, "points 3"],
     rgb: Float[np.ndarray, "points 3"],
     instance: Int[np.ndarray, " points"],
+    offsets: Offsets = Offsets(),
+    factor: Float[np.ndarray, " points"] | float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Points, normals, colours and instances as a field might have them.
 
@@ -72,21 +84,23 @@ def field_like(
         normal: unit normals.
         rgb: colours, 0 to 1.
         instance: 1 + the row of the point's box, 0 for none.
+        offsets: how far points are off.
+        factor: of each point's offset.
     """
     low, high = xyz.min(0), xyz.max(0)
     scale = SmoothNoise(rng, low, high, SPREAD_CELL)
-    parts = [(SmoothNoise(rng, low, high, cell), np.sqrt(share)) for cell, share in (FINE, COARSE)]
-    median = np.exp(rng.uniform(*np.log(OFFSET)))
-    noise = np.sqrt(1 - FINE[1] - COARSE[1]) * rng.normal(size=len(xyz))
-    amplitude = median * np.exp(SPREAD * scale(xyz))
+    parts = [(SmoothNoise(rng, low, high, cell), np.sqrt(share)) for cell, share in (offsets.fine, offsets.coarse)]
+    median = np.exp(rng.uniform(*np.log(offsets.median)))
+    noise = np.sqrt(1 - offsets.fine[1] - offsets.coarse[1]) * rng.normal(size=len(xyz))
+    amplitude = factor * median * np.exp(SPREAD * scale(xyz))
 
     def smooth(at: np.ndarray) -> np.ndarray:
         return sum(share * part(at) for part, share in parts)  # pyright: ignore[reportReturnType] - never empty
 
     here = smooth(xyz)
     offset = np.clip(amplitude * (here + noise), -LARGEST, LARGEST)
-    offset = np.where(offset < 0, INWARDS * offset, offset)
-    step = FINE[0] / 3
+    offset = np.where(offset < 0, offsets.inwards * offset, offset)
+    step = offsets.fine[0] / 3
     slope = np.stack([smooth(xyz + step * axis) - here for axis in np.eye(3)], 1) * (amplitude / step)[:, None]
     tilted = normal - (slope - (slope * normal).sum(1, keepdims=True) * normal)
     wrong = (instance > 0) & (rng.random(len(xyz)) < WRONG_NORMALS)
@@ -97,5 +111,5 @@ def field_like(
         (xyz + offset[:, None] * normal).astype(np.float32),
         tilted.astype(np.float32),
         np.clip(rgb * shade[:, None], 0, 1).astype(np.float32),
-        np.where(np.abs(offset) < ON_SURFACE, instance, 0).astype(instance.dtype),
+        np.where(np.abs(offset) < offsets.on_surface, instance, 0).astype(instance.dtype),
     )

@@ -350,7 +350,7 @@ def test_boxes_follow_unit_and_up_axis(room: PointCloud) -> None:
 
 
 def test_segmentation_is_that_of_the_detections_of_one_pass(room: PointCloud) -> None:
-    detector = Detector(min_score=0.1, passes=1)
+    detector = Detector(min_score=0.1, passes=1, faces=None)
     found, said = detector.detect(room), detector.segment(room)
     assert said.foreground.shape == (len(room.xyz),) and len(said.masks) == len(said.scores) >= len(found) > 0
     masks = {mask.tobytes(): score for mask, score in zip(said.masks, said.scores)}

@@ -46,6 +46,15 @@ class Decoded:
     voxel_box: Int[np.ndarray, " voxels"]
     """Row of each voxel's box, -1 for none."""
 
+    def at_least(self, min_score: float) -> "Decoded":
+        """The boxes of at least this score, by falling score."""
+        rows = np.argsort(-self.scores, kind="stable")
+        rows = rows[self.scores[rows] >= min_score]
+        number = np.full(len(self.scores) + 1, -1)
+        number[rows] = np.arange(len(rows))  # the last one is of no box
+        kept = {name: values[rows] for name, values in vars(self).items() if name != "voxel_box"}
+        return Decoded(**kept, voxel_box=number[self.voxel_box])
+
 
 def decode(network: DetectionNetwork, found: Predictions, *, min_score: float, nms_iou: float) -> Decoded:
     """Boxes of at least `min_score` that overlap by at most `nms_iou`.
@@ -89,6 +98,29 @@ def decode_groups(
     places, number = xyz.numpy().astype(np.float64), group.numpy()
     boxes = [_holding(box, places[number == row]) for row, box in enumerate(decoded.boxes)]
     return _in_all(replace(decoded, boxes=np.array(boxes).reshape(-1, 7)), voxels, count)
+
+
+def voxel_groups(
+    voxel: Int[np.ndarray, " points"], instance: Int[np.ndarray, " points"], count: int
+) -> tuple[Int[np.ndarray, " voxels"], Int[np.ndarray, " points"]]:
+    """The instance of each voxel that most of its points have, and that of each point: numbers from 0 by rising id; -1
+    for none. An instance that has no voxel so takes one of which it has the most points, unless another does, too.
+
+    Args:
+        voxel: of each point.
+        instance: of each point, 0 for none.
+        count: of voxels.
+    """
+    pairs, points = np.unique(np.stack([voxel, instance], 1)[instance > 0], axis=0, return_counts=True)
+    most = np.zeros(count, np.int64)
+    order = np.argsort(points, kind="stable")
+    most[pairs[order, 0]] = pairs[order, 1]  # the last one stays
+    small = order[~np.isin(pairs[order, 1], most)]
+    most[pairs[small, 0]] = pairs[small, 1]
+    there = np.unique(most[most > 0])
+    number = np.full(int(instance.max(initial=0)) + 1, -1)
+    number[there] = np.arange(len(there))
+    return number[most], number[instance]
 
 
 def _in_all(decoded: Decoded, voxels: Int[Tensor, " some"], count: int) -> Decoded:

@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from ovseg3d.errors import ConfigError
 from ovseg3d.geometry import to_wxyz
 from ovseg3d.heads.detection.align import manhattan_yaw, rotated
-from ovseg3d.heads.detection.decode import Decoded, decode, decode_groups
+from ovseg3d.heads.detection.decode import Decoded, decode, decode_groups, voxel_groups
+from ovseg3d.heads.detection.faces import FACES, FaceNetwork, load_faces, refine
 from ovseg3d.heads.detection.names import Names
 from ovseg3d.heads.detection.network import Predictions
 from ovseg3d.heads.detection.normals import estimate_normals
@@ -26,6 +27,8 @@ from ovseg3d.scene.clouds import PointCloud
 MIN_POINTS = 50
 """Of a cloud; less has no objects to find."""
 UPRIGHT = 1 - 1e-6
+LEAST_SCORE = 0.02
+"""Of boxes that are refined before their scores count."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Detector:
         min_score: least score of a detection: the IoU that is expected of its box.
         nms_iou: largest IoU of two boxes.
         names_objects: whether its own embedding counts among what names the objects; else only other sources do.
+        faces: a file of scripts.training.train_boxes, which refines the boxes; by default the shipped one, which was
+            fitted to the shipped weights. None: boxes are what the network says of their voxels in the mean.
         passes: of `detect`, whose predictions are averaged, see `predict`; each takes the network's time anew.
     """
 
@@ -45,11 +50,17 @@ class Detector:
     nms_iou: float = 0.1
     passes: int = 2
     names_objects: bool = True
+    faces: Path | None = FACES
 
     @cached_property
     def trained(self) -> TrainedNetwork:
         """The network, read once. Raises ConfigError."""
         return load_network(self.weights)
+
+    @cached_property
+    def face_network(self) -> FaceNetwork | None:
+        """What refines the boxes, read once. Raises ConfigError."""
+        return None if self.faces is None else load_faces(self.faces)
 
     @cached_property
     def names(self) -> Names:
@@ -85,7 +96,7 @@ class Detector:
             EncoderError: a name is too long for the encoder of a namer.
         """
         level, names = _level(np.asarray(up, np.float64)), names or self.names
-        seen = self._look(cloud, level, metres_per_unit, self.passes, instance)
+        seen = self._look(cloud, level, metres_per_unit, self.passes, instance, self.face_network)
         odds = names.log_probabilities(seen.found.embeddings) * self.names_objects
         is_known = np.full(len(odds), self.names_objects)
         for namer in namers:
@@ -127,6 +138,7 @@ class Detector:
         metres: float,
         passes: int,
         instance: Int[np.ndarray, " points"] | None = None,
+        faces: FaceNetwork | None = None,
     ) -> "_Seen":
         prepared, normal = _prepared(cloud, level, metres)
         yaw = -manhattan_yaw(normal)
@@ -136,11 +148,18 @@ class Detector:
             voxels, predictions = predict(network, turned, passes)
             voxel = voxels.point_voxel.numpy()
             if instance is None:
-                found = decode(network, predictions, min_score=self.min_score, nms_iou=self.nms_iou)
+                # What refines boxes has the last word on their scores.
+                least = self.min_score if faces is None else min(self.min_score, LEAST_SCORE)
+                found = decode(network, predictions, min_score=least, nms_iou=self.nms_iou)
                 members = found.voxel_box[voxel]
             else:
-                group, members = _groups(voxel, instance, len(voxels.xyz))
+                group, members = voxel_groups(voxel, instance, len(voxels.xyz))
                 found = decode_groups(network, predictions, torch.from_numpy(group), voxels.xyz)
+        if faces is not None:
+            found = refine(faces, found, predictions, voxels.xyz, turned.xyz, members)
+            if instance is None:
+                found = found.at_least(self.min_score)
+                members = found.voxel_box[voxel]
         _, boxes = rotated(turned, found.boxes, -yaw)
         return _Seen(prepared, replace(found, boxes=boxes), members, yaw, voxel, predictions)
 
@@ -160,23 +179,6 @@ class _Seen:
     """The finest voxel of each point."""
     predictions: Predictions
     """Of these voxels, for the turned cloud."""
-
-
-def _groups(
-    voxel: Int[np.ndarray, " points"], instance: Int[np.ndarray, " points"], count: int
-) -> tuple[Int[np.ndarray, " voxels"], Int[np.ndarray, " points"]]:
-    """The instance of each voxel that most of its points have, and that of each point: numbers from 0 by rising id; -1
-    for none. An instance that has no voxel so takes one of which it has the most points, unless another does, too."""
-    pairs, points = np.unique(np.stack([voxel, instance], 1)[instance > 0], axis=0, return_counts=True)
-    most = np.zeros(count, np.int64)
-    order = np.argsort(points, kind="stable")
-    most[pairs[order, 0]] = pairs[order, 1]  # the last one stays
-    small = order[~np.isin(pairs[order, 1], most)]
-    most[pairs[small, 0]] = pairs[small, 1]
-    there = np.unique(most[most > 0])
-    number = np.full(int(instance.max(initial=0)) + 1, -1)
-    number[there] = np.arange(len(there))
-    return number[most], number[instance]
 
 
 def _prepared(cloud: PointCloud, level: Rotation, metres: float) -> tuple[PointCloud, Float[np.ndarray, "points 3"]]:
