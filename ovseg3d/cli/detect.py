@@ -63,6 +63,8 @@ class Detect:
     and with --clip also images, or shape where there are no colours."""
     min_score: float | None = None
     """Least score of a detection, 0 to 1; by default 0.3, and any for the instances of a run."""
+    exact: bool = False
+    """The point cloud is exact and complete, such as a simulated room: boxes end where its points do."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """The axis of a point cloud that points up, such as -y; auto is z, unless the cloud evidently lies another way."""
     scale: float | None = None
@@ -160,6 +162,7 @@ class Detect:
         refuse_idle(
             self, ("up", cloud, "with a point cloud"), ("camera", run, "with a run"), ("scene", captured, "with a run"),
             ("clip", run or cloud, "with a run or a point cloud"), ("name_by", cloud, "with a point cloud"),
+            ("exact", cloud, "with a point cloud"),
             ("layout", run, "with a run"), ("view", captured, "with a scene or a run"),
             ("depth", photo, "with a photo"), ("depth_scale", self.depth is not None, "with --depth"),
             ("depth_model", photo or self.view is not None, "with a photo or --view"),
@@ -179,7 +182,7 @@ class Detect:
         given = None if self.min_score is None else Detector(min_score=self.min_score)
         if not self._is_cloud and not self._is_photo and self.view is None:
             return detect_inputs.in_run(self.input, self.where, given, labels, camera=self.camera, metres=self.scale)
-        detector = replace(given or Detector(), names_objects=self._sources().by_head)
+        detector = replace(given or Detector(), names_objects=self._sources().by_head, exact=self.exact)
         names = self._names(labels, detector)
         if self._is_cloud:
             return detect_inputs.in_cloud(self.input, detector, names, UP.get(self.up), self.scale, self._sources())

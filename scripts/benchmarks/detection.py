@@ -154,16 +154,18 @@ class MeasureDetection:
     """Least score of a detection, except in average precision."""
     passes: int = Detector.passes
     """Of the head, whose predictions are averaged."""
-    boxes: Literal["refined", "head", "points"] = "refined"
-    """As they ship, or the head's own, or of --rooms those around the points of each object. Scores of these are
-    lower."""
+    boxes: Literal["shipped", "refined", "head", "points"] = "shipped"
+    """Refined of instances alone, or of clouds, too (`detect --exact`); or the head's own; or of --rooms those around
+    the points of each object. Scores of these are lower."""
     card: bool = False
     """Also put the figures into the card of the shipped weights."""
 
     def main(self) -> None:
         """Measure."""
-        faces = Detector.faces if self.boxes == "refined" else None
-        detector = Detector(self.weights, min_score=self.min_score, passes=self.passes, faces=faces)
+        detector = Detector(
+            self.weights, min_score=self.min_score, passes=self.passes, exact=self.boxes == "refined",
+            faces=None if self.boxes in ("head", "points") else Detector.faces,
+        )  # fmt: skip
         figures: dict[str, Any] = {"rooms": self._rooms(detector)} if self.rooms else {}
         if self.surfaces is not None:
             figures["surfaces"] = _surfaces(detector, self.surfaces)

@@ -84,8 +84,7 @@ class ReproduceImOV3D:
             folders = [self.work / "photos", self.work / "clouds"]
             weights["adapted"] = self._trained("adapted", folders, weights["pretrained"], slower)
         scores = {
-            stage: self._measured(Detector(path, min_score=ALL_SCORES, faces=None), protocol)
-            for stage, path in weights.items()
+            stage: self._measured(Detector(path, min_score=ALL_SCORES), protocol) for stage, path in weights.items()
         }
         Console().print(table(protocol, scores))
         rows = {stage: own.as_dict() for stage, own in scores.items()}

@@ -87,8 +87,8 @@ def self_labelled(weights: Path, cloud: PointCloud, boxes: Boxes = "points") -> 
 @cache
 def _detector(weights: Path, boxes: Boxes) -> Detector:
     if boxes == "head":
-        return Detector(weights, min_score=MIN_SCORE, faces=None)
-    return Detector(weights, min_score=ALL_SCORES, passes=PASSES, faces=None)
+        return Detector(weights, min_score=MIN_SCORE)
+    return Detector(weights, min_score=ALL_SCORES, passes=PASSES)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from plyfile import PlyData, PlyElement
 
 from ovseg3d.heads.detection import Detector
 from ovseg3d.points.semantic_scene import load_semantics
+from ovseg3d.scene import PointCloud
 from ovseg3d.session import Run, load
 
 
@@ -48,6 +49,16 @@ def test_a_cloud(cli: Cli, room_file: Path, tmp_path: Path) -> None:
     assert float(table[0]["x"]) == pytest.approx(first["center"][0], abs=1e-3)
     with Image.open(tmp_path / "boxes/birds_eye.png") as picture:
         assert picture.width > 500
+
+
+def test_an_exact_cloud_has_refined_boxes(cli: Cli, room_file: Path) -> None:
+    """Those of `Detector(exact=True)`; a run's boxes are refined anyway."""
+    found = json.loads(cli("detect", room_file, "--exact", "--json").stdout)["detections"]
+    wanted = Detector(exact=True).detect(PointCloud(room_cloud().xyz.astype(np.float32)))
+    assert found and len(found) == len(wanted)
+    np.testing.assert_allclose([one["size"] for one in found], [one.size for one in wanted], atol=0.01)
+    done = cli("detect", room_file.parent, "--exact")
+    assert done.returncode == 2 and "--exact" in done.stderr and "point cloud" in done.stderr
 
 
 def test_the_table(cli: Cli, room_file: Path) -> None:

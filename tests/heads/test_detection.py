@@ -350,7 +350,7 @@ def test_boxes_follow_unit_and_up_axis(room: PointCloud) -> None:
 
 
 def test_segmentation_is_that_of_the_detections_of_one_pass(room: PointCloud) -> None:
-    detector = Detector(min_score=0.1, passes=1, faces=None)
+    detector = Detector(min_score=0.1, passes=1)
     found, said = detector.detect(room), detector.segment(room)
     assert said.foreground.shape == (len(room.xyz),) and len(said.masks) == len(said.scores) >= len(found) > 0
     masks = {mask.tobytes(): score for mask, score in zip(said.masks, said.scores)}
@@ -380,7 +380,7 @@ def test_points_vote_for_the_centre_and_the_size_of_their_object(room: PointClou
 
 
 def test_known_instances_are_the_objects_and_the_head_says_their_boxes(room: PointCloud) -> None:
-    found = Detector(min_score=0.1).detect(room)
+    found = Detector(min_score=0.1, exact=True).detect(room)
     ids = np.zeros(len(room.xyz), np.int64)
     for number, one in zip((2, 5), found, strict=False):
         ids[one.points] = number

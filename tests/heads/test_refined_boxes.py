@@ -50,7 +50,7 @@ def test_boxes_of_an_exact_cloud_become_exact() -> None:
     wrong = BOXES + OFF
     found = refined(cloud, instance, wrong)
     before, after = rotated_iou(wrong, BOXES).diagonal(), rotated_iou(found.boxes, BOXES).max(0)
-    assert before.max() < 0.8 < 0.9 < after.min()
+    assert before.max() < 0.8 < 0.85 < after.min()
 
 
 def test_refined_boxes_turn_and_move_with_the_cloud() -> None:
@@ -100,11 +100,11 @@ def test_a_fresh_network_weighs_all_places_alike() -> None:
 def test_scores_are_those_of_the_refined_boxes() -> None:
     """None is below the least score, and the head's own boxes are to be had."""
     room = room_cloud()
-    own, found = Detector(faces=None).detect(room), Detector().detect(room)
+    own, found = Detector().detect(room), Detector(exact=True).detect(room)
     assert own and found
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     assert min(one.score for one in found) >= 0.3
-    few = Detector(min_score=found[0].score).detect(room)
+    few = Detector(min_score=found[0].score, exact=True).detect(room)
     assert [one.score for one in few] == [found[0].score]
     assert all(a.center != b.center for a in own for b in found)
     owned = [one.points for one in found]
@@ -133,7 +133,7 @@ def test_faces_of_another_version_are_refused(tmp_path: Path) -> None:
     save_faces(path, older)
     for wrong in (path, SHIPPED, tmp_path / "nothing"):
         with pytest.raises(ConfigError, match="no file of a network of faces") as refused:
-            Detector(faces=wrong).detect(room_cloud())
+            Detector(faces=wrong, exact=True).detect(room_cloud())
         assert "train_boxes" in str(refused.value.fix)
 
 
@@ -142,6 +142,7 @@ def test_the_level_of_a_cloud_does_not_matter() -> None:
     cloud = room_cloud()
     turn = Rotation.from_euler("x", -90, degrees=True)
     lying = PointCloud(turn.apply(cloud.xyz).astype(np.float32))
-    here, there = Detector().detect(cloud), Detector().detect(lying, up=(0.0, 1.0, 0.0))
+    detector = Detector(exact=True)
+    here, there = detector.detect(cloud), detector.detect(lying, up=(0.0, 1.0, 0.0))
     sizes = [sorted(tuple(np.round(one.size, 1)) for one in found) for found in (here, there)]
     assert sizes[0] and sizes[0] == sizes[1]

@@ -40,8 +40,11 @@ class Detector:
         min_score: least score of a detection: the IoU that is expected of its box.
         nms_iou: largest IoU of two boxes.
         names_objects: whether its own embedding counts among what names the objects; else only other sources do.
-        faces: a file of scripts.training.train_boxes, which refines the boxes; by default the shipped one, which was
-            fitted to the shipped weights. None: boxes are what the network says of their voxels in the mean.
+        faces: a file of scripts.training.train_boxes, which refines boxes of instances that are given; by default the
+            shipped one, which was fitted to the shipped weights. None: boxes are what the network says of their voxels
+            in the mean.
+        exact: whether clouds are exact, such as samples of a mesh: then all boxes are refined. In a real scan, which is
+            sparse, they are better without.
         passes: of `detect`, whose predictions are averaged, see `predict`; each takes the network's time anew.
     """
 
@@ -51,6 +54,7 @@ class Detector:
     passes: int = 2
     names_objects: bool = True
     faces: Path | None = FACES
+    exact: bool = False
 
     @cached_property
     def trained(self) -> TrainedNetwork:
@@ -96,7 +100,8 @@ class Detector:
             EncoderError: a name is too long for the encoder of a namer.
         """
         level, names = _level(np.asarray(up, np.float64)), names or self.names
-        seen = self._look(cloud, level, metres_per_unit, self.passes, instance, self.face_network)
+        faces = self.face_network if self.exact or instance is not None else None
+        seen = self._look(cloud, level, metres_per_unit, self.passes, instance, faces)
         odds = names.log_probabilities(seen.found.embeddings) * self.names_objects
         is_known = np.full(len(odds), self.names_objects)
         for namer in namers:
