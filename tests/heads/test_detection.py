@@ -554,3 +554,11 @@ def test_the_shipped_weights_are_small() -> None:
     assert 0.5e6 < sum(p.numel() for p in trained.network.parameters()) < 2e6
     assert Detector().weights.stat().st_size < 8 * 2**20
     assert (Detector().weights.parent / "card.json").is_file()
+
+
+def test_a_cloud_with_a_point_far_away_is_refused_with_and_without_normals(room: PointCloud) -> None:
+    xyz = room.xyz.copy()
+    xyz[0] = 1e7
+    for normal in (None, np.tile(np.float32([0, 0, 1]), (len(xyz), 1))):
+        with pytest.raises(ConfigError, match="too far for one pass"):
+            Detector().detect(PointCloud(xyz, normal))
