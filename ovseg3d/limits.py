@@ -136,7 +136,7 @@ def _check_regular(found: os.stat_result, path: Path, error: type[Ovseg3dError],
 def unreadable(path: Path, cause: Exception, error: type[Ovseg3dError], what: str) -> Ovseg3dError:
     """The error for a file that cannot be opened."""
     if isinstance(cause, FileNotFoundError):
-        return error(f"The {what} is missing", where=path, fix="put the file back")
+        return error(f"The {what} is missing", where=path, fix="check its name, or put the file back")
     if isinstance(cause, PermissionError):
         return error(f"No permission to read the {what}", where=path, fix="ask its owner for read permission")
     if isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:

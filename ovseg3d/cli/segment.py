@@ -43,6 +43,7 @@ class Segment:
         from ovseg3d.cli.console import get_console, interruptible, print_json, shell_path
         from ovseg3d.cli.progress import Progress
         from ovseg3d.export.labels import instance_views, label_views
+        from ovseg3d.query.relations.inflection import counted
         from ovseg3d.render.views import choose_views
         from ovseg3d.runs.phrases import keep_phrases, read_list
 
@@ -72,7 +73,7 @@ class Segment:
         if self.json:
             print_json({"run": run.folder, **written})
             return
-        what = f"{len(written['instances'])} instances" if instances else f"{len(phrases)} phrases"
-        console.print(f"{len(names)} label images, {what}:", markup=False)
+        what = counted(len(written["instances"]), "instance") if instances else counted(len(phrases), "phrase")
+        console.print(f"{counted(len(names), 'label image')}, {what}:", markup=False)
         for path in (written["folder"], written["image"]):
             console.print(f"  {shell_path(path)}", markup=False, soft_wrap=True)
