@@ -29,7 +29,7 @@ FeatureSampler = Callable[[Float[np.ndarray, "samples 2"]], Float[np.ndarray, "s
 ODD = 0.25
 """Photos whose agreement is below this share of the median agreement are not trusted."""
 LEAST = 1e-3
-"""Agreement below which a photo's weight does not fall, so that no weight is 0."""
+"""Least agreement that counts in a photo's weight, so that no weight is 0."""
 ALIKE = 1e-6
 """Squared difference of unit vectors below which they count as equal."""
 

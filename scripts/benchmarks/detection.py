@@ -155,8 +155,8 @@ class MeasureDetection:
     passes: int = Detector.passes
     """Of the head, whose predictions are averaged."""
     boxes: Literal["shipped", "refined", "head", "points"] = "shipped"
-    """Refined of instances alone, or of clouds, too (`detect --exact`); or the head's own; or of --rooms those around
-    the points of each object. Scores of these are lower."""
+    """shipped: refined for instances alone; refined: for clouds, too (`detect --exact`); head: its own; points: of
+    --rooms those around the points of each object, whose scores are lower."""
     card: bool = False
     """Also put the figures into the card of the shipped weights."""
 

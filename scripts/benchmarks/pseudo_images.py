@@ -103,7 +103,7 @@ class PseudoImages:
         if self.sheet is not None:
             draw_sheet(self.sheet, next(self._rooms()))
             return
-        detector, pictures = Detector(min_score=ALL_SCORES), PictureNamer(self.clip, views=self.views)
+        detector, pictures = Detector(min_score=ALL_SCORES, faces=None), PictureNamer(self.clip, views=self.views)
         namers, figures = {"shape": ReliefNamer(self.clip), "pictures": pictures}, {}
         for where, clouds, names in (
             ("rooms", self._rooms(), detector.names),

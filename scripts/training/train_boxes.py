@@ -1,12 +1,12 @@
 """Fit the network that refines boxes (`ovseg3d/heads/detection/faces.py`) to what the shipped head says of rooms.
 
-    python -m scripts.training.train_boxes
+    python -m scripts.training.train_boxes --output outputs/faces.safetensors
 
-The examples of a room (`box_examples`) are kept as WORK/SEED.npz, so that the same command goes on after an
-interruption; a room takes five seconds of a core, the fit 15 s. The loss of a box is 1 - IoU with the true one in
-its own frame, which leaves errors of the yaw out, and how far its faces are off, relative to its sides; that of a score
-is its cross-entropy with this IoU, 0 for what is no object. Write the result over the package's file when it is better
-in rooms of development and runs (`scripts.benchmarks.detection`).
+The examples of a room (`box_examples`) are kept as WORK/HEAD/SEED.npz, where HEAD is the hash of the head's weights, so
+that the same command goes on after an interruption; a room takes five seconds of a core, the fit 15 s. The loss of a
+box is 1 - IoU with the true one in its own frame, which leaves errors of the yaw out, and how far its faces are off,
+relative to its sides; that of a score is its cross-entropy with this IoU, 0 for what is no object. Write the result
+over the package's file when it is better in rooms of development and runs (`scripts.benchmarks.detection`).
 """
 
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ovseg3d.encoders.weights import hash_files
 from ovseg3d.files import write_atomic, write_json
 from ovseg3d.heads.detection import load_network
 from ovseg3d.heads.detection.faces import FACES, FaceNetwork, save_faces
@@ -70,8 +71,10 @@ class TrainBoxes:
         """Make what is missing, and fit."""
         torch.set_num_threads(1)
         recipe = BoxRecipe()
-        self.work.mkdir(parents=True, exist_ok=True)
-        paths = [self.work / f"{seed}.npz" for seed in range(self.first, self.first + self.rooms)]
+        head = hash_files([self.weights])
+        folder = self.work / head[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{seed}.npz" for seed in range(self.first, self.first + self.rooms)]
         if missing := [path for path in paths if not path.exists()]:
             network = load_network(self.weights).network
             for path in missing:
@@ -84,8 +87,9 @@ class TrainBoxes:
             "role": "moves the faces of the detection head's boxes, and says their scores",
             "format_version": 1,
             "license": "Apache-2.0",
-            "data": "procedural rooms in seen styles, exact, noisy and disturbed as the surfaces of fields are "
-            "(scripts/training/box_examples.py); no trained field, no real scan",
+            "data": "procedural rooms in seen styles, exact, noisy, sparse, as one photo sees them, and disturbed as "
+            "the surfaces of fields are (scripts/training/box_examples.py); no trained field, no real scan",
+            "head": head,
             "recipe": {"rooms": self.rooms, "first": self.first, "objects": len(examples.boxes), **asdict(recipe)},
             "losses": losses,
         }

@@ -1,5 +1,6 @@
 """Boxes whose faces are moved to where points and predictions say that they are."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,12 @@ def test_boxes_of_instances_are_refined() -> None:
         boxes = np.array([[*one.center, *one.size, one.yaw_rad or 0.0] for one in found])
         overlaps.append(rotated_iou(boxes, true[None]).max())
     assert overlaps[0] < 0.7 < 0.85 < overlaps[1]
+
+
+def test_other_weights_of_the_head_have_no_shipped_faces(tmp_path: Path) -> None:
+    other = Path(shutil.copy(SHIPPED, tmp_path / "other.safetensors"))
+    assert Detector().face_network is not None and Detector(other).face_network is None
+    assert Detector(other, faces=Path(shutil.copy(FACES, tmp_path))).face_network is not None, "it was asked for"
 
 
 def test_faces_of_another_version_are_refused(tmp_path: Path) -> None:

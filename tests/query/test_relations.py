@@ -121,6 +121,13 @@ def test_nothing_left_or_right_is_told_with_the_side_it_was_seen_from(question: 
     assert record is not None and record.text == said
 
 
+def test_an_object_alone_is_left_of_nothing_without_a_view() -> None:
+    space = space_of((0, 0, 1), metric=True)
+    items = NamedItems(space, [space.item(one, has_front=False) for one in ROOM if one["id"] == 5])
+    record = solve("the chair left of the chair", items).record
+    assert record is not None and record.text == "no chair is left of the chair"
+
+
 @pytest.mark.parametrize("question", ["not a chair", "the thing that is not the chair", "across from the sofa"])
 def test_a_question_that_names_nothing_to_look_for_is_refused(question: str) -> None:
     with pytest.raises(ConfigError, match="does not say what to look for"):

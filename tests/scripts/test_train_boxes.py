@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from ovseg3d.geometry import rotated_iou
 from ovseg3d.heads.detection import load_network
 from ovseg3d.heads.detection.faces import FEATURES, PLACES, load_faces, moved
+from ovseg3d.heads.detection.weights import SHIPPED
 from scripts.training import train_boxes
 from scripts.training.box_examples import BoxExamples, box_examples, corrupted, true_faces
 from scripts.training.train_boxes import BoxRecipe, TrainBoxes, fit, mirrored, overlap
@@ -94,5 +97,10 @@ def test_an_interrupted_training_makes_what_is_missing(tmp_path: Path, monkeypat
     for rooms in (1, 3):
         TrainBoxes(tmp_path / "faces.safetensors", tmp_path / "work", rooms=rooms).main()
     assert made == [910_000, 910_001, 910_002]
+    with safe_open(SHIPPED, "numpy") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+        save_file(weights, tmp_path / "head.safetensors", {**file.metadata(), "other": "bits"})
+    TrainBoxes(tmp_path / "b.safetensors", tmp_path / "work", rooms=1, weights=tmp_path / "head.safetensors").main()
+    assert made == [910_000, 910_001, 910_002, 910_000], "another head says other things of the same rooms"
     assert load_faces(tmp_path / "faces.safetensors").width == BoxRecipe.width
     assert '"objects": 120' in (tmp_path / "faces.json").read_text()

@@ -3,7 +3,7 @@
 The network predicts a box that may go on beyond the points, and takes the mean of what voxels of 5 cm say. Where a
 cloud shows where its objects end, their points say it more exactly. Where both boxes differ, one of them is wrong, and
 so is often the object. On rough clouds (surfaces of runs, real scans) the network's own boxes are better. For the
-shipped head, `faces` does better in both.
+shipped head, `faces` does better in exact clouds, and for the instances of runs.
 """
 
 from collections.abc import Sequence

@@ -38,11 +38,11 @@ class Detector:
     Args:
         weights: a file of scripts.training.train_detection; by default the shipped one.
         min_score: least score of a detection: the IoU that is expected of its box.
-        nms_iou: largest IoU of two boxes.
+        nms_iou: largest IoU of two boxes, before they are averaged and refined.
         names_objects: whether its own embedding counts among what names the objects; else only other sources do.
         faces: a file of scripts.training.train_boxes, which refines boxes of instances that are given; by default the
-            shipped one, which was fitted to the shipped weights. None: boxes are what the network says of their voxels
-            in the mean.
+            shipped one, which was fitted to the shipped weights and does not count for others. None: boxes are what the
+            network says of their voxels in the mean.
         exact: whether clouds are exact, such as samples of a mesh: then all boxes are refined. In a real scan, which is
             sparse, they are better without.
         passes: of `detect`, whose predictions are averaged, see `predict`; each takes the network's time anew.
@@ -64,7 +64,8 @@ class Detector:
     @cached_property
     def face_network(self) -> FaceNetwork | None:
         """What refines the boxes, read once. Raises ConfigError."""
-        return None if self.faces is None else load_faces(self.faces)
+        fits = self.faces != FACES or self.weights == SHIPPED
+        return load_faces(self.faces) if self.faces is not None and fits else None
 
     @cached_property
     def names(self) -> Names:

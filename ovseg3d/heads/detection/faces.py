@@ -90,7 +90,7 @@ class FaceNetwork(nn.Module):
 
 def save_faces(path: Path, network: FaceNetwork) -> None:
     """Write `path` in half precision, atomically. Raises OutputError."""
-    shape = {"width": network.width, "features": FEATURES, "places": PLACES}
+    shape = {"width": network.width}
     save_network_file(path, network.state_dict(), {"shape": json.dumps(shape)})
 
 

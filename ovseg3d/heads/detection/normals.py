@@ -8,8 +8,8 @@ NEIGHBOURS = 16
 """Points that a plane is fitted to."""
 SPACING = 0.05
 """One normal for each cube of this side, metres: the voxels of the network are not finer."""
-MAX_CELLS = 2**20
-"""Along an axis; what is farther out counts as the last one."""
+MAX_CELLS = 2**19
+"""Along an axis, to each side of the median; what is farther out counts as the last one."""
 
 
 def estimate_normals(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
@@ -18,7 +18,8 @@ def estimate_normals(xyz: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "p
     Args:
         xyz: metres.
     """
-    cells = np.minimum((xyz - xyz.min(0)) / SPACING, MAX_CELLS).astype(np.int64)
+    low = np.maximum(xyz.min(0), np.median(xyz, 0) - MAX_CELLS * SPACING)
+    cells = np.clip((xyz - low) / SPACING, 0, 2 * MAX_CELLS).astype(np.int64)
     shape = cells.max(0) + 1
     _, first, inverse = np.unique(
         np.ravel_multi_index(tuple(cells.T), tuple(shape)), return_index=True, return_inverse=True

@@ -16,8 +16,8 @@ MIN_POINTS = 500
 """Fewer pixels with a depth show no scene."""
 PIECE = 0.02
 """Side of the pieces of surface that count once for gravity, as a share of the median distance."""
-MAX_PIECES = 2**20
-"""Of pieces along an axis; what is farther out counts as the last one."""
+MAX_PIECES = 2**19
+"""Of pieces along an axis to each side of the median; what is farther out counts as the last one."""
 USUAL_DEPTH = (0.15, 30.0)
 """Median depth of photos of rooms, metres."""
 
@@ -127,5 +127,6 @@ def _estimated(depth_z: np.ndarray) -> Focal:
 def _pieces(xyz: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, " pieces"]:
     """One point of each piece of surface: near surfaces have more pixels, but are not larger."""
     side = PIECE * float(np.median(np.linalg.norm(xyz, axis=1)))
-    cells = np.minimum((xyz - xyz.min(0)) / side, MAX_PIECES).astype(np.int64)
+    low = np.maximum(xyz.min(0), np.median(xyz, 0) - MAX_PIECES * side)
+    cells = np.clip((xyz - low) / side, 0, 2 * MAX_PIECES).astype(np.int64)
     return np.unique(np.ravel_multi_index(tuple(cells.T), tuple(cells.max(0) + 1)), return_index=True)[1]

@@ -128,7 +128,9 @@ class _Solver:
             match, score = max(measured, key=lambda one: one[1])
             kept = [replace(match, score=max(match.score, HOLDS))] if score >= NEARLY else []
         if not kept:
-            self.notes.append(wording.unmet(noun.text or "instance", clause, self.seen(clause, groups[0])))
+            asked = {match.item.id for match in found}
+            seen = self.seen(clause, [b for b in groups[0] if asked - {b.id}])
+            self.notes.append(wording.unmet(noun.text or "instance", clause, seen))
         return sorted(kept, key=lambda match: -match.score)
 
     def measured(self, match: Match, clause: Clause, groups: list[list[Item]]) -> tuple[Match, float]:
