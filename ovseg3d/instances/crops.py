@@ -200,8 +200,10 @@ def add_instance_crops(
     mixed = (1 - own[some]) * basis.expand(pooled[some]) + own[some] * faces[ids[some]]
     # Embeddings as well: a small instance may have no point among the samples.
     fitted = fit_basis(np.concatenate([mixed, instance_crops]), vectors.shape[1])
-    lifted = pooled @ (basis.axes.T @ fitted.axes)
-    return fitted, normalise((1 - own) * lifted + own * fitted.reduce(faces)[ids])
+    blended = pooled @ (basis.axes.T @ fitted.axes)  # in place, since there may be a million points
+    blended *= 1 - own
+    blended += own * fitted.reduce(faces)[ids]
+    return fitted, normalise(blended)
 
 
 def _crops(
