@@ -37,10 +37,12 @@ def same_curves(one: Curves, two: Curves) -> None:
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> Curves:
-    folder = tmp_path_factory.mktemp("two")
-    done = subprocess.run(
-        [*TORCHRUN, loss_curves.__file__, folder], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("two")
+        command = [*TORCHRUN, loss_curves.__file__, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        if "terminate called without an active exception" not in done.stderr:
+            break  # else a thread of torch's own ended its process, as was seen once
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("the first process prints") == 1
     return json.loads((folder / "curves.json").read_text())
